@@ -1,0 +1,157 @@
+package pgperffarm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// logKey names the invocation of pgbench that a log belongs to.
+type logKey struct {
+	clients, scale, duration, iteration int
+	readOnly                            bool
+}
+
+func (k logKey) String() string {
+	mode := "rw"
+	if k.readOnly {
+		mode = "ro"
+	}
+	return fmt.Sprintf("pgbench-%s-%d-%d-%d-%d-", mode, k.scale, k.duration, k.clients, k.iteration)
+}
+
+func (r *Result) logKey() logKey {
+	return logKey{
+		clients: r.Clients, scale: r.Scale, duration: r.Duration, iteration: r.Iteration, readOnly: r.ReadOnly,
+	}
+}
+
+// invocation collects the log of one invocation of pgbench, and says how many results share it.
+type invocation struct {
+	results int
+	found   bool
+	lines   []LogLine
+}
+
+// aggregateLogs reads the per-second logs. Each result gets those of its own iteration, one file for each pgbench
+// thread (weakness W16); logs that belong to no result are ignored. A result without a log is refused as upstream does,
+// except those of custom scripts, whose log names are not specified.
+func (p *parser) aggregateLogs() {
+	invocations := make(map[logKey]*invocation, len(p.doc.Results))
+	for i := range p.doc.Results {
+		key := p.doc.Results[i].logKey()
+		if invocations[key] == nil {
+			invocations[key] = new(invocation)
+		}
+		invocations[key].results++
+	}
+	p.need("pgbench_log_aggregate")
+	for range p.elements() {
+		p.object(nil, func(name []byte) bool {
+			key, ok := parseLogKey(name)
+			if !ok || invocations[key] == nil {
+				return false
+			}
+			p.aggregateLog(invocations[key])
+			return true
+		})
+	}
+	if p.err != nil {
+		return
+	}
+	for i := range p.doc.Results {
+		result := &p.doc.Results[i]
+		log := invocations[result.logKey()]
+		if !log.found && !result.Custom {
+			p.fail("has no log of the result %v", result.logKey())
+			return
+		}
+		result.Log = log.lines
+	}
+}
+
+// parseLogKey reads pgbench-<ro or rw>-<scale>-<duration>-<clients>-<iteration>-<rest>.
+func parseLogKey(name []byte) (key logKey, ok bool) {
+	rest, ok := bytes.CutPrefix(name, []byte("pgbench-"))
+	if !ok {
+		return logKey{}, false
+	}
+	mode, rest, _ := bytes.Cut(rest, []byte("-"))
+	switch string(mode) {
+	case "ro":
+		key.readOnly = true
+	case "rw":
+	default:
+		return logKey{}, false
+	}
+	for _, field := range []*int{&key.scale, &key.duration, &key.clients, &key.iteration} {
+		var number []byte
+		number, rest, _ = bytes.Cut(rest, []byte("-"))
+		n, err := strconv.Atoi(string(number))
+		if err != nil {
+			return logKey{}, false
+		}
+		*field = n
+	}
+	return key, true
+}
+
+// aggregateLog reads the text of one log file and appends its lines.
+func (p *parser) aggregateLog(log *invocation) {
+	raw := p.value()
+	if p.err == nil && raw.Kind() != '"' {
+		p.mustBe("a string", raw)
+	}
+	if p.err != nil {
+		return
+	}
+	p.scratch = slices.Grow(p.scratch[:0], len(raw))
+	text := p.unquote(raw, p.scratch)
+	log.found = true
+	const shortest = len("0 0 0 0 0 0")
+	room := min(bytes.Count(text, []byte("\n"))+1, (len(text)+1)/(shortest+1), p.limits.MaxRows)
+	log.lines = slices.Grow(log.lines, room)
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		entry, bad := parseLogLine(line)
+		if bad != "" {
+			p.fail("line %d %s", number, bad)
+			return
+		}
+		if !p.roomFor(&p.counts.logs, log.results, "log lines") {
+			return
+		}
+		log.lines = append(log.lines, entry)
+	}
+}
+
+// parseLogLine reads the six integers at the start of a line; what follows them is ignored.
+func parseLogLine(line []byte) (entry LogLine, bad string) {
+	const want = "six integers: second, transactions, sum, sum of squares, minimum, maximum"
+	rest := line
+	for i, field := range []*int64{
+		&entry.Second, &entry.Transactions, &entry.Sum, &entry.Sum2, &entry.Min, &entry.Max,
+	} {
+		n, after, ok := leadingInteger(rest)
+		if !ok || len(after) > 0 && !space(after[0]) {
+			return LogLine{}, fmt.Sprintf("has no integer at place %d, it must begin with %s: %s", i+1, want, shown(line))
+		}
+		*field = n
+		for len(after) > 0 && space(after[0]) {
+			after = after[1:]
+		}
+		rest = after
+	}
+	if entry.Second < earliest.Unix() || entry.Second >= latest.Unix() {
+		return LogLine{}, fmt.Sprintf("is of second %d, it must be from 1970 to 2261", entry.Second)
+	}
+	return entry, ""
+}
+
+func space(c byte) bool { return c == ' ' || c == '\t' }

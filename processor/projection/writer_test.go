@@ -1,0 +1,218 @@
+package projection
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/processor/registry"
+	"github.com/millrace/millrace/schemas/clickhouse"
+	"github.com/millrace/millrace/schemas/event"
+)
+
+// fullBatch has rows for every table.
+func fullBatch(t *testing.T) *Batch {
+	t.Helper()
+	l, b := newLab(t), NewBatch()
+	refusal := &event.FarmUploadRefused{MachineId: 7, Status: 406, Reason: "git: is missing", Sha256: []byte{0, 0xff}, Size: 12}
+	letter := &event.DeadLetter{
+		Place: &event.Place{Epoch: 1, Topic: "runs", Partition: 3, Offset: 1 << 40}, EventId: "none", EventType: "t", Reason: "why",
+		CodeVersion: "v1", Key: []byte("k\xff"), Value: []byte{0, 1, 0xfe}, Headers: []*event.RecordHeader{{Key: "ce_id", Value: []byte{0xff}}},
+	}
+	requeue := &event.DeadLetterRequeued{DeadLetterId: uuid.NewString(), RequeuedAs: uuid.NewString()}
+	samples := samplesMessage("native", 0.1, -2.5e-300)
+	for what, err := range map[string]error{
+		"pgbench": l.add(b, l.accept(pgbenchDocument())),
+		"tpch":    l.add(b, l.accept(tpchDocument())),
+		"samples": b.AddSamples(samples, l.record(samples)),
+		"user": b.AddUser(&registry.User{ID: 1, NameHash: registry.Hash{0xff}, SealedProfile: []byte{0, 0xfe}, Staff: true,
+			AddTime: runStart.UnixMilli()}, 1<<44+5),
+		"machine": b.AddMachine(&registry.Machine{ID: 7, Alias: "otter", Description: "größe", Owner: 1, Approved: true,
+			AddTime: runStart.UnixMilli()}, 1<<44+6),
+		"refusal":     b.AddRefusal(refusal, l.record(refusal)),
+		"dead letter": b.AddDeadLetter(letter, l.record(letter)),
+		"requeue":     b.AddRequeue(requeue, l.record(requeue)),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	for i := range b.tables {
+		if len(b.tables[i].values) == 0 {
+			t.Fatalf("the batch has no rows for %s", tables[i].name)
+		}
+	}
+	return b
+}
+
+func TestTablesHoldWhatWasAdded(t *testing.T) {
+	db := openEngine(t)
+	b := fullBatch(t)
+	if err := NewWriter(db, 1).Write(context.Background(), b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.SplitAfter(dump(b), "\n")
+	var got []string
+	for _, table := range tables {
+		got = append(got, readTable(t, db, table)...)
+	}
+	got = append(got, readMetrics(t, db)...)
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(strings.Join(want, ""), strings.Join(got, "")); diff != "" {
+		t.Errorf("what is read back differs from what was added (-added +read):\n%s", diff)
+	}
+}
+
+// readTable shows the rows of a table as dump does.
+func readTable(t *testing.T, db *clickhouse.DB, table table) (lines []string) {
+	t.Helper()
+	rows, err := db.Query(context.Background(), fmt.Sprintf("SELECT %s FROM `%s`.%s", table.columns, db.Generation(1), table.name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		values := make([]any, len(rows.ColumnTypes()))
+		for i, column := range rows.ColumnTypes() {
+			values[i] = reflect.New(column.ScanType()).Interface()
+		}
+		if err := rows.Scan(values...); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, table.name+"\n")
+		for i, column := range rows.Columns() {
+			lines = append(lines, fmt.Sprintf("  %s = %s\n", column, show(reflect.ValueOf(values[i]).Elem().Interface())))
+		}
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	return lines
+}
+
+func readMetrics(t *testing.T, db *clickhouse.DB) (lines []string) {
+	t.Helper()
+	rows, err := db.Query(context.Background(), fmt.Sprintf("SELECT %s FROM `%s`.metrics", metricsTable.columns, db.Generation(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var s segment
+		var at time.Time
+		var value float64
+		if err := rows.Scan(&s.Machine, &s.Config, &s.Branch, &s.Metric, &at, &s.event, &s.ordinal, &s.run, &s.result, &value); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprintf("metrics %d %d %d %s run %d result %d event %s ordinal %d: %s = %v\n", s.Machine, s.Config,
+			s.Branch, s.Metric, s.run, s.result, s.event, s.ordinal, at.UTC().Format(time.RFC3339Nano), value))
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	return lines
+}
+
+func TestSameBatchUnderTheSameTokenIsWrittenOnce(t *testing.T) {
+	db := openEngine(t)
+	ctx, b, w := context.Background(), fullBatch(t), NewWriter(db, 1)
+	if err := w.Write(ctx, b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	counts, sums := count(t, db, ""), checksum(t, db, 1)
+	if err := w.Write(ctx, b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(counts, count(t, db, "")); diff != "" {
+		t.Errorf("stored rows before and after (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(sums, checksum(t, db, 1)); diff != "" {
+		t.Errorf("checksums before and after (-before +after):\n%s", diff)
+	}
+}
+
+func TestBatchThatWasWrittenInPartIsCompletedByTheNextTry(t *testing.T) {
+	db := openEngine(t)
+	ctx, b, w := context.Background(), fullBatch(t), NewWriter(db, 1)
+	if err := w.insertMetrics(ctx, &b.metrics, 0, "token"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.insertRows(ctx, tables[results], b.tables[results].values, "token"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Write(ctx, b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	addGeneration(t, db, 2)
+	if err := NewWriter(db, 2).Write(ctx, b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(checksum(t, db, 2), checksum(t, db, 1)); diff != "" {
+		t.Errorf("checksums (-in one go +in two):\n%s", diff)
+	}
+	if diff := cmp.Diff(count(t, db, " FINAL"), count(t, db, "")); diff != "" {
+		t.Errorf("rows are stored twice (-distinct +stored):\n%s", diff)
+	}
+}
+
+// count counts the rows of every table of generation 1 but the trends, where several versions may stand.
+func count(t *testing.T, db *clickhouse.DB, final string) map[string]uint64 {
+	t.Helper()
+	counts := make(map[string]uint64)
+	for _, table := range append(tables[:], metricsTable) {
+		var n uint64
+		query := fmt.Sprintf("SELECT count() FROM `%s`.%s%s", db.Generation(1), table.name, final)
+		if err := db.QueryRow(context.Background(), query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		counts[table.name] = n
+	}
+	return counts
+}
+
+func checksum(t *testing.T, db *clickhouse.DB, generation uint32) map[string]string {
+	t.Helper()
+	sums, err := Checksum(context.Background(), db, generation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sums
+}
+
+func TestChecksumNoticesAnyChange(t *testing.T) {
+	db := openEngine(t)
+	ctx, b, w := context.Background(), fullBatch(t), NewWriter(db, 1)
+	if err := w.Write(ctx, b, "token"); err != nil {
+		t.Fatal(err)
+	}
+	sums := checksum(t, db, 1)
+	if len(sums) != tableCount+2 {
+		t.Errorf("there are checksums of %d tables, want %d: %v", len(sums), tableCount+2, sums)
+	}
+	for _, change := range []struct{ table, statement string }{
+		{"runs", "INSERT INTO %s.runs SELECT * REPLACE (NULL AS git_pull_seconds) FROM %s.runs"},
+		{"settings", "INSERT INTO %s.settings SELECT * REPLACE (source AS value, value AS source) FROM %s.settings"},
+		{"tpch_results", "INSERT INTO %s.tpch_results SELECT * REPLACE (throughput AS power, power AS throughput) FROM %s.tpch_results"},
+		{"metrics", "INSERT INTO %s.metrics SELECT * REPLACE (value + 1e-9 AS value) FROM %s.metrics WHERE metric = 'native'"},
+		{"dead_letters", "INSERT INTO %s.dead_letters SELECT * REPLACE ([] AS headers) FROM %s.dead_letters"},
+	} {
+		if err := db.Exec(ctx, strings.ReplaceAll(change.statement, "%s", "`"+db.Generation(1)+"`")); err != nil {
+			t.Fatal(err)
+		}
+		after := checksum(t, db, 1)
+		for table := range sums {
+			if changed := sums[table] != after[table]; changed != (table == change.table) {
+				t.Errorf("after a change of %s: checksum of %s changed: %v", change.table, table, changed)
+			}
+		}
+		sums = after
+	}
+}
