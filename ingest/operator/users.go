@@ -1,0 +1,140 @@
+package operator
+
+import (
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/registry"
+	"github.com/millrace/millrace/schemas/event"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// UserSet is the command that makes or changes a user.
+type UserSet struct {
+	Name  string `json:"name" doc:"the community user name"`
+	Staff *bool  `json:"staff,omitzero" doc:"whether the user may approve machines; unchanged when absent"`
+	Email string `json:"email,omitzero" doc:"the primary address; unchanged when absent"`
+}
+
+// User is the answer to a command about a user.
+type User struct {
+	UserID uint64 `json:"user_id"`
+}
+
+// UserErase is the command that erases a user.
+type UserErase struct {
+	Name string `json:"name" doc:"the community user name"`
+}
+
+// setUser answers POST /millrace/v1/admin/pgperffarm/users.
+func (o *Operator) setUser(c *gin.Context) {
+	asked, _, err := command[UserSet](o, c)
+	if err == nil {
+		err = firstError(checkText("name", asked.Name, 1, 150), checkEmail(asked.Email))
+	}
+	if err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	user, err := o.farmUser(asked)
+	if err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	outcome, err := o.decide(c, &event.FarmUserSetRequested{User: user, Staff: asked.Staff})
+	if err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, User{UserID: outcome.ID})
+}
+
+// farmUser is the user as events show them. The profile that is known is kept, but for what the command changes.
+func (o *Operator) farmUser(asked UserSet) (*event.FarmUser, error) {
+	name := access.HashUser(o.Keyring, asked.Name)
+	user := &event.FarmUser{NameHash: name[:]}
+	known := o.sealedProfile(name)
+	if len(known) > 0 && asked.Email == "" {
+		return user, nil
+	}
+	profile, err := access.OpenProfile(o.Keyring, name, known)
+	if err != nil {
+		profile = &event.FarmProfile{Username: asked.Name}
+	}
+	if asked.Email != "" {
+		hash := access.HashEmail(o.Keyring, asked.Email)
+		profile.Email, user.EmailHash = asked.Email, hash[:]
+	}
+	user.SealedProfile, err = access.SealProfile(o.Keyring, name, profile)
+	return user, err
+}
+
+func (o *Operator) sealedProfile(name registry.Hash) (sealed []byte) {
+	o.Registry.View(func(s *registry.State) {
+		if user := s.ByName(name); user != nil {
+			sealed = user.SealedProfile
+		}
+	})
+	return sealed
+}
+
+// eraseUser answers POST /millrace/v1/admin/users/erase. The user's own key is deleted once the log says so; when that
+// fails the command is repeated.
+func (o *Operator) eraseUser(c *gin.Context) {
+	asked, _, err := command[UserErase](o, c)
+	if err == nil {
+		err = checkText("name", asked.Name, 1, 150)
+	}
+	if err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	name := access.HashUser(o.Keyring, asked.Name)
+	outcome, err := o.decide(c, &event.FarmUserErased{NameHash: name[:]})
+	if err == nil {
+		err = o.Keyring.Erase(access.Subject(name))
+	}
+	if err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, User{UserID: outcome.ID})
+}
+
+// checkText bounds a name of the operator's choice, in characters.
+func checkText(member, text string, least, most int) error {
+	length := len([]rune(text))
+	switch {
+	case length < least || length > most:
+		return route.Errorf(http.StatusBadRequest, "member /%s must have %d to %d characters, not %d", member, least, most, length)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return route.Errorf(http.StatusBadRequest, "member /%s must not have control characters", member)
+	}
+	return nil
+}
+
+func checkEmail(address string) error {
+	if address == "" {
+		return nil
+	}
+	if err := checkText("email", address, 3, 254); err != nil {
+		return err
+	}
+	if at := strings.LastIndexByte(address, '@'); at < 1 || at == len(address)-1 {
+		return route.Errorf(http.StatusBadRequest, "member /email must be an address such as jane@example.org")
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

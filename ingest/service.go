@@ -1,0 +1,125 @@
+// Package ingest is the service that takes writes into the log. It composes the write endpoints of every API; who serves
+// them mounts their tables.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/ingest/door"
+	"github.com/millrace/millrace/ingest/native"
+	"github.com/millrace/millrace/ingest/operator"
+	"github.com/millrace/millrace/ingest/pgperffarm"
+	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/processor/registry"
+	"github.com/millrace/millrace/processor/runs"
+	"github.com/millrace/millrace/schemas/document"
+	"github.com/millrace/millrace/schemas/event"
+	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/keyring"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// Config is what an operator can set.
+type Config struct {
+	Farm pgperffarm.Config
+	// Tokens says who needs a token for Millrace's own API.
+	Tokens access.TokensConfig
+	// KeepKeys is how long an Idempotency-Key is remembered, in log time.
+	KeepKeys time.Duration
+}
+
+// DefaultConfig is the configuration where the operator says nothing.
+func DefaultConfig() Config {
+	return Config{Farm: pgperffarm.DefaultConfig(), KeepKeys: door.DefaultKeep}
+}
+
+// Validate reports all mistakes at once.
+func (c *Config) Validate() error {
+	errs := []error{c.Farm.Validate()}
+	if c.KeepKeys < time.Second {
+		errs = append(errs, fmt.Errorf("idempotency keys are kept for %s: want at least 1s", c.KeepKeys))
+	}
+	return errors.Join(errs...)
+}
+
+// Dependencies are what the service works with. All are required but StoredRun. The caller keeps the replicas running.
+type Dependencies struct {
+	Client   *eventlog.Client
+	Appender *eventlog.Appender
+	Registry *fold.Replica[*registry.State, registry.Outcome]
+	Runs     *fold.Replica[*runs.State, runs.Outcome]
+	Keyring  *keyring.Keyring
+	Packer   *document.Packer
+	// StoredRun is pgperffarm.Dependencies.StoredRun.
+	StoredRun func(ctx context.Context, machine uint64, start int64, through uint64) (uint64, error)
+	// Run is native.Dependencies.Run.
+	Run func(ctx context.Context, run, result uint64) (*native.Run, error)
+	// DeadLetter is operator.Dependencies.DeadLetter.
+	DeadLetter func(ctx context.Context, id string) (*event.DeadLetter, error)
+	Now        func() time.Time
+	Metrics    prometheus.Registerer
+	Logger     *slog.Logger
+}
+
+// Service is the write side.
+type Service struct {
+	farm     *pgperffarm.Farm
+	operator *operator.Operator
+	native   *native.Native
+	apis     map[string]route.API
+}
+
+// New wires the service. NameKey prepares the log before Routes are served.
+func New(config Config, d Dependencies) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	log, replica := door.Connect(d.Client, d.Appender), door.Bind(eventlog.Registry, d.Registry, d.Appender)
+	farm, err := pgperffarm.New(config.Farm, pgperffarm.Dependencies{
+		Log: log, Registry: replica, Runs: door.Bind(eventlog.Runs, d.Runs, d.Appender), Keyring: d.Keyring, Packer: d.Packer,
+		StoredRun: d.StoredRun, Now: d.Now, Metrics: d.Metrics, Logger: d.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{farm: farm}
+	s.operator = operator.New(operator.Dependencies{
+		Log: log, Registry: replica, Keyring: d.Keyring, DeadLetter: d.DeadLetter, KeepKeys: config.KeepKeys,
+	})
+	s.native = native.New(native.Dependencies{Log: log, Run: d.Run, Now: d.Now})
+	s.apis = Authorizers(config, d.Registry, d.Keyring, d.Now, farm.RefusedUpload)
+	return s, nil
+}
+
+// Authorizers says how the callers of every API are authorized, by its name: also for a process that serves no writes.
+// refused is access.FarmConfig.Refused; nil where no uploads are taken.
+func Authorizers(config Config, replica access.Registry, ring *keyring.Keyring, now func() time.Time,
+	refused func(*gin.Context, uint64, *route.Error) error,
+) map[string]route.API {
+	attempts := access.NewAttempts()
+	farm := access.NewFarm(access.FarmConfig{Hold: config.Farm.Hold, Refused: refused}, replica, ring, attempts, now)
+	tokens := access.NewTokens(config.Tokens, replica, ring, attempts, now)
+	return map[string]route.API{pgperffarm.API: farm.API(), native.API: tokens.API()}
+}
+
+// Routes is the table of every write endpoint.
+func (s *Service) Routes() []route.Route {
+	routes := s.farm.Routes()
+	routes = append(routes, s.operator.Routes()...)
+	return append(routes, s.native.Routes()...)
+}
+
+// OperatorRoutes is the part of the table that the operator's Unix socket serves, with access.Socket as the authorizer of
+// API "millrace".
+func (s *Service) OperatorRoutes() []route.Route { return s.operator.Routes() }
+
+// APIs are the Authorizers of these routes. Both sides of an API may be mounted with them.
+func (s *Service) APIs() map[string]route.API { return s.apis }
