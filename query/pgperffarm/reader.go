@@ -1,0 +1,90 @@
+package pgperffarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/millrace/millrace/query/gate"
+	"github.com/millrace/millrace/schemas/clickhouse"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// reader reads one generation of the projections, as of a watermark.
+type reader struct {
+	db         *clickhouse.DB
+	generation uint32
+	// newest is the watermark: no newer run is shown. Queries know it as {newest:UInt64}.
+	newest uint64
+}
+
+// each runs a query and calls row for each of its rows, which scans it. In the text, {db} is the generation's database.
+// Values travel beside the text, as {name:Type}.
+func (q *reader) each(ctx context.Context, text string, row func(driver.Rows) error, values ...driver.NamedValue) error {
+	text = strings.ReplaceAll(text, "{db}", "`"+q.db.Generation(q.generation)+"`")
+	args := []any{ch.Named("newest", q.newest)}
+	for _, value := range values {
+		args = append(args, value)
+	}
+	rows, err := q.db.Query(ctx, text, args...)
+	if err != nil {
+		return fault(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return fault(ctx, rows.Err())
+}
+
+// one runs a query of at most one row and tells whether there was one.
+func (q *reader) one(ctx context.Context, text string, into []any, values ...driver.NamedValue) (bool, error) {
+	found := false
+	err := q.each(ctx, text, func(rows driver.Rows) error {
+		found = true
+		return rows.Scan(into...)
+	}, values...)
+	return found, err
+}
+
+// Codes of ClickHouse's exceptions.
+const (
+	codeUnknownTable    = 60
+	codeUnknownDatabase = 81
+	codeTimeout         = 159
+	codeTooMany         = 202
+	codeMemory          = 241
+)
+
+// fault says what an error of ClickHouse means to the reader: a generation that was dropped, an engine that is missing
+// or overloaded, or a mistake of ours.
+func fault(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	exception, answered := errors.AsType[*ch.Exception](err)
+	switch {
+	case !answered:
+		return unavailable(err)
+	case exception.Code == codeUnknownTable, exception.Code == codeUnknownDatabase:
+		return fmt.Errorf("%w: %w", gate.ErrSuperseded, err)
+	case exception.Code == codeTimeout, exception.Code == codeTooMany, exception.Code == codeMemory:
+		return unavailable(err)
+	}
+	return fmt.Errorf("query ClickHouse: %w", err)
+}
+
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %w", route.Busy(2*time.Second, "ClickHouse does not answer; try again"), err)
+}
+
+func number(name string, value uint64) driver.NamedValue { return ch.Named(name, value) }
+
+func text(name, value string) driver.NamedValue { return ch.Named(name, value) }
