@@ -1,0 +1,246 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/ingest"
+	ingestfarm "github.com/millrace/millrace/ingest/pgperffarm"
+	"github.com/millrace/millrace/ingest/pgweb"
+	"github.com/millrace/millrace/processor/access"
+	farm "github.com/millrace/millrace/processor/pgperffarm"
+	"github.com/millrace/millrace/query/ui"
+	"github.com/millrace/millrace/schemas/route"
+	"github.com/millrace/millrace/schemas/telemetry"
+)
+
+// composeRoutes makes the tables that this process serves.
+func (p *process) composeRoutes() error {
+	tokens, err := p.tokensConfig()
+	if err != nil {
+		return err
+	}
+	settings, err := p.ingestConfig(tokens)
+	if err != nil {
+		return err
+	}
+	operations := &operations{process: p}
+	p.own = operations.routes()
+	p.routes = append(p.health.Routes(), p.metricsRoute())
+	p.routes = append(p.routes, p.own...)
+	if p.has(Ingest) {
+		if err := p.composeIngest(settings); err != nil {
+			return err
+		}
+	} else {
+		p.apis = ingest.Authorizers(settings, p.registry, p.keys, time.Now, nil)
+	}
+	return p.composeQuery(tokens)
+}
+
+func (p *process) tokensConfig() (access.TokensConfig, error) {
+	proxies, err := access.ParseProxies(p.options.Config.TrustedProxies)
+	if err != nil {
+		return access.TokensConfig{}, err
+	}
+	return access.TokensConfig{Loopback: isLoopback(p.listener.Addr()), PublicReads: p.options.Config.PublicReads, Proxies: proxies}, nil
+}
+
+func isLoopback(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error) {
+	c := p.options.Config
+	key, err := base64.StdEncoding.DecodeString(c.PgPerfFarm.AuthKey)
+	if err != nil {
+		return ingest.Config{}, fmt.Errorf("pgperffarm.auth_key: %w", err)
+	}
+	farmConfig := ingestfarm.Config{
+		AfterLogin: c.PgPerfFarm.AfterLogin, Staff: c.PgPerfFarm.Staff, MaxBody: c.Ingest.UploadBytes,
+		Hold: c.Ingest.UploadPatience, KeepKeys: c.Ingest.IdempotencyWindow, Proxies: tokens.Proxies,
+		Limits: farm.Limits{MaxDepth: c.Ingest.UploadDepth, MaxResults: c.Ingest.UploadResults, MaxRows: c.Ingest.UploadRows},
+	}
+	if c.PgPerfFarm.LoginURL != "" {
+		farmConfig.Login = pgweb.Config{LoginURL: c.PgPerfFarm.LoginURL, Key: key, Version: c.PgPerfFarm.AuthVersion}
+	}
+	return ingest.Config{Farm: farmConfig, Tokens: tokens, KeepKeys: c.Ingest.IdempotencyWindow}, nil
+}
+
+// composeIngest adds the write endpoints to the tables.
+func (p *process) composeIngest(settings ingest.Config) error {
+	look := lookups{process: p, projected: &atomic.Pointer[projectedRun]{}}
+	var err error
+	p.ingest, err = ingest.New(settings, ingest.Dependencies{
+		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Keyring: p.keys, Packer: p.packer,
+		StoredRun: look.storedRun, Run: look.run, DeadLetter: look.deadLetter,
+		Now: time.Now, Metrics: p.metrics, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.apis = p.ingest.APIs()
+	p.routes = append(p.routes, p.space.guard(p.ingest.Routes())...)
+	return nil
+}
+
+func (p *process) metricsRoute() route.Route {
+	handler := telemetry.MetricsHandler(p.metrics, p.logger)
+	return route.Route{
+		Method: http.MethodGet, Path: "/metrics", Side: route.Each, API: "millrace", Access: route.Loopback | route.TokenOperator,
+		Summary: "Measurements of this process, for Prometheus",
+		Answers: []route.Answer{{Status: 200, Body: "", ContentType: "text/plain", Description: "The measurements."}},
+		Handler: gin.WrapH(handler),
+	}
+}
+
+// mountOptions are those of the public listener.
+func (p *process) mountOptions() route.Options {
+	c := p.options.Config
+	apis := map[string]route.API{"operations": {}}
+	for name, api := range p.apis {
+		apis[name] = api
+	}
+	if p.pages != nil {
+		apis[ui.API] = p.pages.API()
+	}
+	return route.Options{
+		APIs:    apis,
+		Ingest:  route.NewAdmission(c.Ingest.MaxRequests, c.Ingest.MaxBytes),
+		Query:   route.NewAdmission(c.Query.MaxRequests, 64<<20),
+		Timeout: c.Ingest.RequestTimeout, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
+	}
+}
+
+func (p *process) newEngine(routes []route.Route, options route.Options) (*gin.Engine, error) {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	if err := engine.SetTrustedProxies(p.options.Config.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
+	}
+	if err := route.Mount(engine, routes, options); err != nil {
+		return nil, err
+	}
+	return engine, nil
+}
+
+// serve answers on the public listener and the operator's socket until ctx ends and the last request has been answered.
+func (p *process) serve(ctx context.Context) error {
+	public, err := p.newEngine(p.routes, p.mountOptions())
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if p.has(Ingest) {
+		if err := p.serveSocket(ctx, group); err != nil {
+			return err
+		}
+	}
+	server := &route.Server{Handler: public, Health: p.health, Log: p.logger, Drain: drainTime}
+	group.Go(func() error { return server.Serve(ctx, p.listener) })
+	p.logger.Info("serving", "role", string(p.options.Role), "address", "http://"+p.listener.Addr().String(),
+		"pages", "http://"+p.listener.Addr().String()+"/ui", "log", p.log.LogID, "epoch", p.epoch)
+	if p.options.Started != nil {
+		p.options.Started(p.listener.Addr().String())
+	}
+	if p.options.Config.Demo && p.has(Ingest) {
+		group.Go(func() error { p.loadDemo(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// serveSocket answers the operator on this machine: whoever may open the socket, by its mode the data folder's owner.
+func (p *process) serveSocket(ctx context.Context, group *errgroup.Group) error {
+	path, err := filepath.Abs(filepath.Join(p.options.Config.Data, SocketName))
+	if err != nil {
+		return fmt.Errorf("find the operator's socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace the operator's socket: %w", err)
+	}
+	listener, err := listenPrivately(path)
+	if err != nil {
+		return err
+	}
+	routes := append(p.ingest.OperatorRoutes(), p.own...)
+	routes = append(routes, p.socketReads...)
+	engine, err := p.newEngine(routes, route.Options{
+		APIs: map[string]route.API{"millrace": {Authorize: access.Socket}}, Timeout: p.options.Config.Ingest.RequestTimeout, Log: p.logger,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &route.Server{Handler: engine, Health: p.health, Log: p.logger, Drain: drainTime}
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	return nil
+}
+
+// listenPrivately makes a socket that is never open to others, not even for a moment.
+func listenPrivately(path string) (net.Listener, error) {
+	part := path + ".new"
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("replace the operator's socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: part, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on the operator's socket %s (its path may be too long: keep the data folder's under 90 characters): %w", path, err)
+	}
+	listener.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(part, 0o600), os.Rename(part, path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the operator's socket: %w", err), listener.Close())
+	}
+	return listener, nil
+}
+
+// runProxy puts the services on one origin: each request goes where the tables say.
+func runProxy(ctx context.Context, o Options) error {
+	upstreams, err := parseUpstreams(o)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", o.Config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", o.Config.Listen, err)
+	}
+	routes, err := Tables()
+	if err != nil {
+		return err
+	}
+	health := route.NewHealth(o.Logger, upstreams.Checks())
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	apis := map[string]route.API{"operations": {}}
+	for i := range routes {
+		apis[routes[i].API] = route.API{}
+	}
+	forwarded := append(health.Routes(), route.Forward(routes, upstreams, o.Logger)...)
+	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Log: o.Logger}); err != nil {
+		return err
+	}
+	server := &route.Server{Handler: engine, Health: health, Log: o.Logger, Drain: drainTime}
+	o.Logger.Info("serving", "role", string(o.Role), "address", "http://"+listener.Addr().String())
+	return server.Serve(ctx, listener)
+}
+
+func parseUpstreams(o Options) (route.Upstreams, error) {
+	ingestURL, ingestErr := url.Parse(o.Config.Proxy.Ingest)
+	queryURL, queryErr := url.Parse(o.Config.Proxy.Query)
+	if err := errors.Join(ingestErr, queryErr); err != nil {
+		return route.Upstreams{}, fmt.Errorf("proxy.ingest and proxy.query: %w", err)
+	}
+	return route.Upstreams{Ingest: ingestURL, Query: queryURL}, nil
+}

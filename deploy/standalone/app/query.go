@@ -1,0 +1,76 @@
+package app
+
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/query/cache"
+	"github.com/millrace/millrace/query/native"
+	"github.com/millrace/millrace/query/native/fresh"
+	"github.com/millrace/millrace/query/native/lab"
+	queryfarm "github.com/millrace/millrace/query/pgperffarm"
+	"github.com/millrace/millrace/query/ui"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// composeQuery adds the read endpoints to the tables.
+func (p *process) composeQuery(tokens access.TokensConfig) error {
+	c := p.options.Config.Query
+	var shared *redis.Client
+	if c.CacheRedis {
+		shared = p.redis
+	}
+	var err error
+	p.cache, err = cache.New(cache.Config{
+		Bytes: c.CacheBytes, Redis: shared, Prefix: cachePrefix(p.log.LogID, p.options.Version), Registry: p.metrics, Logger: p.logger,
+	})
+	if err != nil || !p.has(Query) {
+		return err
+	}
+	farm := queryfarm.New(queryfarm.Config{
+		DB: p.db, Generation: p.generation.Number, Registry: p.registry, Runs: p.runs, Gate: p.gate, Cache: p.cache,
+		Access:  access.NewFarm(access.FarmConfig{}, p.registry, p.keys, access.NewAttempts(), time.Now),
+		Keyring: p.keys, MaxRows: c.MaxListRows, Now: time.Now, Logger: p.logger,
+	})
+	answers := fresh.New(fresh.Config{
+		Gate: p.gate, Cache: p.cache, Runs: p.runs, Generation: p.generation.Number, LogID: p.log.LogID,
+	})
+	reads := native.New(native.Config{
+		Answers: answers, Reader: lab.NewReader(p.db, p.runs), Now: time.Now, Describe: p.describe,
+	})
+	if p.pages, err = ui.New(ui.Config{
+		Answers: answers, Reader: lab.NewReader(p.db, p.runs), Now: time.Now,
+		Authorize: p.apis[native.API].Authorize, Secure: tokens.Proxies.Secure,
+	}); err != nil {
+		return err
+	}
+	p.socketReads = reads.Routes()
+	p.routes = append(p.routes, farm.Routes()...)
+	p.routes = append(p.routes, p.socketReads...)
+	p.routes = append(p.routes, p.pages.Routes()...)
+	return nil
+}
+
+// cachePrefix keeps installations apart, and versions: an upgrade must not serve what the former version computed.
+func cachePrefix(logID, version string) string { return "millrace:" + logID + ":" + version + ":" }
+
+// describe gives the OpenAPI document of every API, also of what another process serves.
+func (p *process) describe() ([]byte, error) {
+	routes, err := Tables()
+	if err != nil {
+		return nil, err
+	}
+	return route.OpenAPI("Millrace", p.options.Version, routes)
+}
+
+// queryTables are the read endpoints without anything behind them.
+func queryTables() ([]route.Route, error) {
+	pages, err := ui.New(ui.Config{})
+	if err != nil {
+		return nil, err
+	}
+	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{}).Routes()...)
+	return append(routes, pages.Routes()...), nil
+}

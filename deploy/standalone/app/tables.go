@@ -1,0 +1,33 @@
+package app
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millrace/millrace/ingest"
+	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// Tables are the routes of every API without anything behind them, those that every process serves for itself among
+// them: for the proxy, which hands the others on, and for documentation. Their handlers must not be called.
+func Tables() ([]route.Route, error) {
+	writes, err := ingest.New(ingest.DefaultConfig(), ingest.Dependencies{
+		Client: &eventlog.Client{}, Metrics: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	reads, err := queryTables()
+	if err != nil {
+		return nil, err
+	}
+	logger := slog.New(slog.DiscardHandler)
+	bare := &process{metrics: prometheus.NewRegistry(), logger: logger}
+	own := append(route.NewHealth(logger, nil).Routes(), bare.metricsRoute())
+	own = append(own, (&operations{process: bare}).routes()...)
+	return slices.Concat(writes.Routes(), reads, own), nil
+}

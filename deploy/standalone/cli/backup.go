@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/deploy/standalone/app"
+)
+
+func (c *Command) backup() *cobra.Command {
+	backup := &cobra.Command{
+		Use: "backup FILE", Args: cobra.ExactArgs(1),
+		Short: "Save the running Millrace in one file: log, blobs and keys",
+		Long: "The file holds the installation's keys: whoever has it can read every secret. It is written with mode 0600, and " +
+			"appears under its name once it is whole.",
+	}
+	o := c.operator(backup)
+	backup.RunE = func(cmd *cobra.Command, args []string) error {
+		settings, err := c.load()
+		if err != nil {
+			return err
+		}
+		var write func(to io.Writer) error
+		if settings.Kafka != "" && settings.ClickHouse != "" && o.server == "" {
+			write = func(to io.Writer) error {
+				return app.Backup(cmd.Context(), app.Options{
+					Role: app.Processor, Config: settings, Version: c.version, Progress: c.err, Logger: c.quiet(),
+				}, to)
+			}
+		} else {
+			write = func(to io.Writer) error { return o.download(cmd, app.BackupPath, to) }
+		}
+		return c.saveTo(o, args[0], write)
+	}
+	return backup
+}
+
+// saveTo writes a file that appears under its name when it is whole.
+func (c *Command) saveTo(o *operator, path string, write func(io.Writer) error) error {
+	part := path + ".part"
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("create the backup: %w", err)
+	}
+	err = write(file)
+	if err == nil {
+		err = file.Sync()
+	}
+	info, statErr := file.Stat()
+	if closeErr := file.Close(); err == nil && (closeErr != nil || statErr != nil) {
+		err = fmt.Errorf("write the backup: %w", closeErr)
+	}
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+		return err
+	}
+	if o.asJSON {
+		return json.NewEncoder(c.out).Encode(map[string]any{"file": path, "bytes": info.Size()})
+	}
+	_, err = fmt.Fprintf(c.out, "saved %d bytes in %s\n", info.Size(), path)
+	return err
+}
+
+// download streams an answer; a backup that was cut off is told by its missing end mark.
+func (o *operator) download(cmd *cobra.Command, path string, to io.Writer) error {
+	response, err := o.send(cmd.Context(), http.MethodPost, path, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		answer, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+		return refusal(response.StatusCode, answer)
+	}
+	if _, err := io.Copy(to, response.Body); err != nil {
+		return fmt.Errorf("receive the backup: %w", err)
+	}
+	if failure := response.Trailer.Get(app.FailureTrailer); failure != "" {
+		return fmt.Errorf("the backup failed on the server: %s", failure)
+	}
+	return nil
+}
+
+func (c *Command) restore() *cobra.Command {
+	return &cobra.Command{
+		Use: "restore FILE", Args: cobra.ExactArgs(1),
+		Short: "Bring a backup back into an empty data folder (and empty engines); then start Millrace",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			settings, err := c.load()
+			if err != nil {
+				return err
+			}
+			file, err := os.Open(args[0])
+			if err != nil {
+				return fmt.Errorf("open the backup: %w", err)
+			}
+			defer func() { _ = file.Close() }()
+			summary, err := app.Restore(cmd.Context(), app.Options{
+				Role: app.Standalone, Config: settings, Version: c.version, Progress: c.err, Logger: c.quiet(),
+			}, file)
+			if err != nil {
+				return err
+			}
+			if strings.EqualFold(cmd.Flag("json").Value.String(), "true") {
+				return json.NewEncoder(c.out).Encode(summary)
+			}
+			_, err = fmt.Fprintf(c.out, "restored %d records and %d blobs; start Millrace to build the projections\n",
+				summary.Records, summary.Blobs)
+			return err
+		},
+	}
+}

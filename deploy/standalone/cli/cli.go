@@ -1,0 +1,120 @@
+// Package cli is the command line of millrace.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/deploy/standalone/app"
+	"github.com/millrace/millrace/deploy/standalone/config"
+	"github.com/millrace/millrace/schemas/telemetry"
+)
+
+// Command is the command line, ready to run once.
+type Command struct {
+	root    *cobra.Command
+	version string
+	out     io.Writer
+	err     io.Writer
+	file    string
+}
+
+// New gives the command line of a version. Answers go to out, logs and progress to err.
+func New(version string, out, err io.Writer) *Command {
+	c := &Command{version: version, out: out, err: err}
+	c.root = &cobra.Command{
+		Use:           "millrace",
+		Short:         "The back end of a performance lab",
+		Long:          "Millrace takes in benchmark runs, probes and jobs, and answers for their trends, histories and comparisons.",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.root.SetOut(out)
+	c.root.SetErr(err)
+	c.root.PersistentFlags().StringVar(&c.file, "config", "", "settings file (YAML); default: $"+config.FileVariable)
+	for _, service := range services {
+		c.root.AddCommand(c.serve(service))
+	}
+	c.root.AddCommand(c.admin(), c.replay(), c.deadLetters(), c.settings(), c.health())
+	return c
+}
+
+// ExecuteContext runs the command that args name.
+func (c *Command) ExecuteContext(ctx context.Context, args []string) error {
+	c.root.SetArgs(args)
+	return c.root.ExecuteContext(ctx)
+}
+
+// load reads the settings; a file named by the flag goes before one named by the environment.
+func (c *Command) load() (config.Config, error) {
+	environment := config.Environment()
+	if c.file != "" {
+		environment = append(environment, config.FileVariable+"="+c.file)
+	}
+	return config.Load(environment)
+}
+
+type service struct {
+	role  app.Role
+	short string
+}
+
+var services = []service{
+	{app.Standalone, "Serve everything in one process, on embedded engines where no others are named"},
+	{app.Ingest, "Serve the write side of all APIs"},
+	{app.Processor, "Move the log into the projections"},
+	{app.Query, "Serve the read side of all APIs and the pages"},
+	{app.Proxy, "Put the services on one origin"},
+}
+
+func (c *Command) serve(s service) *cobra.Command {
+	return &cobra.Command{
+		Use:   string(s.role),
+		Short: s.short,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			settings, err := c.load()
+			if err != nil {
+				return err
+			}
+			logger, err := telemetry.NewLogger(c.err, settings.Log.Format, settings.Log.Level)
+			if err != nil {
+				return err
+			}
+			return app.Run(cmd.Context(), app.Options{
+				Role: s.role, Config: settings, Version: c.version, Progress: c.err, Logger: logger,
+			})
+		},
+	}
+}
+
+func (c *Command) settings() *cobra.Command {
+	parent := &cobra.Command{Use: "config", Short: "Check and explain the settings"}
+	parent.AddCommand(&cobra.Command{
+		Use: "check", Short: "Read the settings and report every mistake", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if _, err := c.load(); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(c.out, "the settings are sound")
+			return err
+		},
+	}, &cobra.Command{
+		Use: "settings", Short: "List every setting, in Markdown", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(c.out, config.Markdown())
+			return err
+		},
+	})
+	return parent
+}
+
+// quiet is a logger for commands that answer on the terminal: only what went wrong.
+func (c *Command) quiet() *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

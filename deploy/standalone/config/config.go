@@ -1,0 +1,135 @@
+// Package config reads Millrace's settings: defaults, then the YAML file named by MILLRACE_CONFIG, then environment
+// variables. Every mistake is reported at once; a key that nobody knows is a mistake.
+package config
+
+import (
+	"time"
+)
+
+// Config is every setting. The doc tags are the settings' one documentation: docs/configuration.md is made from them.
+type Config struct {
+	Listen         string   `koanf:"listen" doc:"Address to serve on, host:port."`
+	Data           string   `koanf:"data" doc:"Data folder: the installation's key, the embedded engines, blobs, the operator's socket."`
+	KeyFile        string   `koanf:"key_file" doc:"File of the installation's key; empty: DATA/key. In a cluster every process needs the same one."`
+	Kafka          string   `koanf:"kafka" doc:"Kafka brokers, host:port with commas; empty: the embedded log."`
+	ClickHouse     string   `koanf:"clickhouse" doc:"clickhouse://USER:PASSWORD@HOST:PORT/DATABASE, one server (the tables are not replicated); empty: the embedded engine."`
+	Redis          string   `koanf:"redis" doc:"redis://:PASSWORD@HOST:PORT/0 (rediss:// with TLS); empty: the standalone starts its own, other services go without."`
+	Blob           string   `koanf:"blob" doc:"Blob store: file:///FOLDER or s3://BUCKET?…; empty: DATA/blobs, in standalone only."`
+	Demo           bool     `koanf:"demo" doc:"Load the recorded history into an empty data folder."`
+	PublicReads    bool     `koanf:"public_reads" doc:"Let anyone read /millrace/v1 and /ui, not only callers on this machine. /metrics stays with these and operators."`
+	TrustedProxies []string `koanf:"trusted_proxies" doc:"Addresses or networks whose forwarding headers are believed."`
+
+	Log       Log       `koanf:"log"`
+	Trace     Trace     `koanf:"trace"`
+	Engines   Engines   `koanf:"engines"`
+	Ingest    Ingest    `koanf:"ingest"`
+	Processor Processor `koanf:"processor"`
+	Query     Query     `koanf:"query"`
+	Proxy     Proxy     `koanf:"proxy"`
+
+	PgPerfFarm PgPerfFarm `koanf:"pgperffarm"`
+}
+
+// Log says how to log.
+type Log struct {
+	Format string `koanf:"format" doc:"text or json."`
+	Level  string `koanf:"level" doc:"debug, info, warn or error."`
+}
+
+// Trace says where spans go.
+type Trace struct {
+	Endpoint string  `koanf:"endpoint" doc:"OTLP/HTTP receiver of spans, as http://HOST:4318/v1/traces; empty: none."`
+	Ratio    float64 `koanf:"ratio" doc:"Share of traces to record that no client decided on, 0 to 1."`
+}
+
+// Engines secures and sizes the connections to the engines.
+type Engines struct {
+	KafkaUser             string                   `koanf:"kafka_user" doc:"SASL user; empty: no SASL."`
+	KafkaPassword         string                   `koanf:"kafka_password" doc:"SASL password."`
+	KafkaMechanism        string                   `koanf:"kafka_mechanism" doc:"SCRAM-SHA-256 or SCRAM-SHA-512."`
+	KafkaTLS              bool                     `koanf:"kafka_tls" doc:"TLS to Kafka."`
+	KafkaReplication      int                      `koanf:"kafka_replication" doc:"Replication factor of topics that are created."`
+	VolumePartitions      int                      `koanf:"volume_partitions" doc:"Partitions of new topics that carry volume."`
+	Retention             map[string]time.Duration `koanf:"retention" doc:"Time to keep records, by topic (as a variable: runs=720h,results=24h); none or 0: for ever. The archive keeps them all."`
+	ClickHouseTLS         bool                     `koanf:"clickhouse_tls" doc:"TLS to ClickHouse."`
+	ClickHouseConnections int                      `koanf:"clickhouse_connections" doc:"Connections to ClickHouse of one process."`
+	CAFile                string                   `koanf:"ca_file" doc:"PEM file of certificate authorities for TLS to the engines, beside the system's."`
+	CacheDir              string                   `koanf:"cache_dir" doc:"Folder where a fetched ClickHouse is kept; empty: the user's cache folder."`
+	MinFreeBytes          int64                    `koanf:"min_free_bytes" doc:"Free space of the data folder below which writes answer 503."`
+	TrimInterval          time.Duration            `koanf:"trim_interval" doc:"How often the embedded log is trimmed behind the archive."`
+}
+
+// Ingest bounds the write side.
+type Ingest struct {
+	MaxRequests       int           `koanf:"max_requests" doc:"Writes in flight; beyond: 503."`
+	MaxBytes          int64         `koanf:"max_bytes" doc:"Bytes of request bodies in flight; beyond: 503."`
+	MaxWaiting        int           `koanf:"max_waiting_bytes" doc:"Bytes of events that may wait for one partition of the log; beyond: 503."`
+	UploadBytes       int64         `koanf:"upload_bytes" doc:"Largest upload, as sent and decoded."`
+	UploadDepth       int           `koanf:"upload_depth" doc:"Deepest nesting of an uploaded document."`
+	UploadResults     int           `koanf:"upload_results" doc:"Results in one uploaded document, at most 1023."`
+	UploadRows        int           `koanf:"upload_rows" doc:"Rows of one kind in one uploaded document, at most 1048575."`
+	UploadPatience    time.Duration `koanf:"upload_patience" doc:"How long an upload is held while an engine is missing: its sender never repeats."`
+	RequestTimeout    time.Duration `koanf:"request_timeout" doc:"Longest time of any other request."`
+	IdempotencyWindow time.Duration `koanf:"idempotency_window" doc:"Log time for which an Idempotency-Key is remembered."`
+}
+
+// Processor shapes the batches.
+type Processor struct {
+	BatchRecords   int           `koanf:"batch_records" doc:"Records in one batch."`
+	BatchRows      int           `koanf:"batch_rows" doc:"Rows in one batch."`
+	BatchBytes     int           `koanf:"batch_bytes" doc:"Bytes in one batch."`
+	Interval       time.Duration `koanf:"interval" doc:"Least time between two writes of a partition under load."`
+	SnapshotEvery  time.Duration `koanf:"snapshot_every" doc:"Time between two stored states of a fold."`
+	SessionTimeout time.Duration `koanf:"session_timeout" doc:"How long a processor that says nothing keeps its partitions."`
+}
+
+// Query bounds the read side.
+type Query struct {
+	MaxRequests int           `koanf:"max_requests" doc:"Reads in flight; beyond: 503."`
+	Wait        time.Duration `koanf:"wait" doc:"How long a read waits for the projections to reach it; beyond: 503."`
+	CacheBytes  int64         `koanf:"cache_bytes" doc:"Memory for finished answers."`
+	CacheRedis  bool          `koanf:"cache_redis" doc:"Share finished answers through Redis."`
+	MaxListRows int           `koanf:"max_list_rows" doc:"Rows of a list that an API returns whole; beyond: 503."`
+}
+
+// Proxy says where the proxy finds the services.
+type Proxy struct {
+	Ingest string `koanf:"ingest" doc:"URL of the ingest service."`
+	Query  string `koanf:"query" doc:"URL of the query service."`
+}
+
+// PgPerfFarm sets up the PostgreSQL Performance Farm's API.
+type PgPerfFarm struct {
+	LoginURL    string   `koanf:"login_url" doc:"pgweb's login URL, https://www.postgresql.org/account/auth/SITE/."`
+	AuthKey     string   `koanf:"auth_key" doc:"Key shared with pgweb, standard base64."`
+	AuthVersion int      `koanf:"auth_version" doc:"Version of pgweb's protocol: 2, 3 or 4."`
+	AfterLogin  string   `koanf:"after_login" doc:"Page to show after a login without target."`
+	Staff       []string `koanf:"staff" doc:"User names that become staff when they sign in. A name taken off the list stays staff: millrace admin pgperffarm user set NAME --staff=false."`
+}
+
+// Default is what holds where nothing is set.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", Data: "data",
+		Log:   Log{Format: "text", Level: "info"},
+		Trace: Trace{Ratio: 1},
+		Engines: Engines{
+			KafkaMechanism: "SCRAM-SHA-512", KafkaReplication: 1, VolumePartitions: 1, ClickHouseConnections: 16,
+			MinFreeBytes: 512 << 20, TrimInterval: 10 * time.Second,
+		},
+		Ingest: Ingest{
+			MaxRequests: 1024, MaxBytes: 1 << 30, MaxWaiting: 64 << 20, UploadBytes: 100 << 20, UploadDepth: 64, UploadResults: 1023,
+			UploadRows: 1<<20 - 1, UploadPatience: time.Minute, RequestTimeout: 30 * time.Second,
+			IdempotencyWindow: 7 * 24 * time.Hour,
+		},
+		Processor: Processor{
+			BatchRecords: 20_000, BatchRows: 200_000, BatchBytes: 64 << 20,
+			Interval: 250 * time.Millisecond, SnapshotEvery: 30 * time.Second, SessionTimeout: 10 * time.Second,
+		},
+		Query: Query{
+			MaxRequests: 1024, Wait: 5 * time.Second, CacheBytes: 128 << 20, CacheRedis: true, MaxListRows: 100_000,
+		},
+		Proxy:      Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
+		PgPerfFarm: PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
+	}
+}

@@ -1,0 +1,210 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+
+	"github.com/millrace/millrace/schemas/eventlog"
+)
+
+// FileVariable names the settings file.
+const FileVariable = "MILLRACE_CONFIG"
+
+// Load reads the settings and checks them.
+func Load(environment []string) (Config, error) {
+	config := Default()
+	k := koanf.New(".")
+	if path := lookup(environment, FileVariable); path != "" {
+		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+			return config, fmt.Errorf("read settings from %s: %w", path, err)
+		}
+	}
+	if err := k.Load(confmap.Provider(fromEnvironment(environment), "."), nil); err != nil {
+		return config, fmt.Errorf("read settings from the environment: %w", err)
+	}
+	if err := decode(k, &config); err != nil {
+		return config, err
+	}
+	return config, config.Validate()
+}
+
+func decode(k *koanf.Koanf, config *Config) error {
+	err := k.UnmarshalWithConf("", config, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result: config, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), switchHook, pairsHook,
+		),
+	}})
+	if err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
+}
+
+// switchHook takes on and off for what is true or false, as operators write it.
+func switchHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to.Kind() != reflect.Bool {
+		return data, nil
+	}
+	switch strings.ToLower(data.(string)) {
+	case "on", "yes":
+		return true, nil
+	case "off", "no", "":
+		return false, nil
+	}
+	return data, nil
+}
+
+// pairsHook takes name=value,name=value for a map, since a variable is one line.
+func pairsHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to.Kind() != reflect.Map {
+		return data, nil
+	}
+	pairs := map[string]any{}
+	for pair := range strings.SplitSeq(data.(string), ",") {
+		name, value, found := strings.Cut(strings.TrimSpace(pair), "=")
+		if !found {
+			return nil, fmt.Errorf("%q is not NAME=VALUE", pair)
+		}
+		pairs[name] = value
+	}
+	return pairs, nil
+}
+
+// Setting is one key of the file with its environment variable, default and documentation.
+type Setting struct{ Key, Variable, Default, Doc string }
+
+// Settings lists every setting in the order of the file.
+func Settings() []Setting {
+	return settingsOf(reflect.ValueOf(Default()), "")
+}
+
+func settingsOf(v reflect.Value, prefix string) []Setting {
+	var settings []Setting
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		key := prefix + field.Tag.Get("koanf")
+		if v.Field(i).Kind() == reflect.Struct {
+			settings = append(settings, settingsOf(v.Field(i), key+".")...)
+			continue
+		}
+		settings = append(settings, Setting{Key: key, Variable: variable(key), Default: text(v.Field(i)), Doc: field.Tag.Get("doc")})
+	}
+	return settings
+}
+
+func text(v reflect.Value) string {
+	if v.IsZero() {
+		return ""
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+func variable(key string) string {
+	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// fromEnvironment gives the settings among the environment's variables. Others that begin with MILLRACE_ are the
+// business of whoever set them.
+func fromEnvironment(environment []string) map[string]any {
+	values := map[string]any{}
+	for _, setting := range Settings() {
+		if value := lookup(environment, setting.Variable); value != "" {
+			values[setting.Key] = value
+		}
+	}
+	return values
+}
+
+func lookup(environment []string, name string) string {
+	for _, entry := range slices.Backward(environment) {
+		if value, found := strings.CutPrefix(entry, name+"="); found {
+			return value
+		}
+	}
+	return ""
+}
+
+// Validate reports everything that cannot work.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	_, _, err := net.SplitHostPort(c.Listen)
+	bad(err != nil, "listen: %q is not host:port", c.Listen)
+	bad(c.Data == "", "data: name a folder")
+	bad(!slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format: %q is neither text nor json", c.Log.Format)
+	bad(!slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "log.level: %q is not debug, info, warn or error", c.Log.Level)
+	bad(c.Trace.Ratio < 0 || c.Trace.Ratio > 1, "trace.ratio: %g is not between 0 and 1", c.Trace.Ratio)
+	for _, proxy := range c.TrustedProxies {
+		bad(!isAddress(proxy), "trusted_proxies: %q is neither an address nor a network", proxy)
+	}
+	bad(c.Ingest.UploadResults < 1 || c.Ingest.UploadResults > 1023, "ingest.upload_results: %d is not between 1 and 1023", c.Ingest.UploadResults)
+	bad(c.Ingest.UploadRows < 1 || c.Ingest.UploadRows >= 1<<20, "ingest.upload_rows: %d is not between 1 and 1048575", c.Ingest.UploadRows)
+	bad(c.Ingest.UploadDepth < 8, "ingest.upload_depth: %d is less than 8, which documents need", c.Ingest.UploadDepth)
+	bad(c.Ingest.IdempotencyWindow < time.Second, "ingest.idempotency_window: %s is less than a second", c.Ingest.IdempotencyWindow)
+	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
+	for topic := range c.Engines.Retention {
+		known := func(t eventlog.Topic) bool { return t.Name == topic }
+		bad(!slices.ContainsFunc(eventlog.Topics(1), known), "engines.retention: there is no topic %q", topic)
+	}
+	errs = append(errs, c.PgPerfFarm.validate()...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("settings:\n%w", err)
+	}
+	return nil
+}
+
+func isAddress(text string) bool {
+	if _, err := netip.ParsePrefix(text); err == nil {
+		return true
+	}
+	_, err := netip.ParseAddr(text)
+	return err == nil
+}
+
+func (c PgPerfFarm) validate() []error {
+	var errs []error
+	if c.AuthVersion < 2 || c.AuthVersion > 4 {
+		errs = append(errs, fmt.Errorf("pgperffarm.auth_version: %d is not 2, 3 or 4", c.AuthVersion))
+	}
+	if _, err := base64.StdEncoding.DecodeString(c.AuthKey); err != nil {
+		errs = append(errs, errors.New("pgperffarm.auth_key: not standard base64"))
+	}
+	if (c.LoginURL == "") != (c.AuthKey == "") {
+		errs = append(errs, errors.New("pgperffarm: login_url and auth_key are needed together"))
+	}
+	return errs
+}
+
+// Environment is the process's environment.
+func Environment() []string { return os.Environ() }
+
+// Markdown documents every setting.
+func Markdown() string {
+	var page strings.Builder
+	page.WriteString("# Settings\n\nEvery key of the YAML file named by `" + FileVariable + "` can also be set by its environment variable, " +
+		"which goes first.\nLists take commas, times a unit (`250ms`, `5s`, `168h`), switches `on` and `off`.\n\n" +
+		"| key | variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, s := range Settings() {
+		fmt.Fprintf(&page, "| `%s` | `%s` | %s | %s |\n", s.Key, s.Variable, s.Default, s.Doc)
+	}
+	return page.String()
+}
