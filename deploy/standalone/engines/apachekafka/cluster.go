@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
 	"github.com/millrace/millrace/deploy/standalone/engines/internal/process"
 )
 
@@ -63,7 +63,7 @@ func Start(ctx context.Context, dir string, nodes int) (*Cluster, error) {
 }
 
 func (c *Cluster) start(ctx context.Context, dir string, nodes int) error {
-	ports, err := freePorts(2 * nodes)
+	ports, err := port.Free(2 * nodes)
 	if err != nil {
 		return err
 	}
@@ -253,18 +253,4 @@ func (n *node) sees(ctx context.Context, count int) error {
 		return fmt.Errorf("it sees %d of %d nodes", len(meta.Brokers), count)
 	}
 	return nil
-}
-
-// freePorts finds n ports on which nobody listens. All are held while searching, so that they differ.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }

@@ -12,12 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/millrace/millrace/deploy/standalone/engines/internal/folder"
+	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
 )
 
 // User is the name of the only user that clients can be.
@@ -82,7 +82,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.password = newPassword()
 	for attempt := 1; ; attempt++ {
-		ports, err := freePorts(2)
+		ports, err := port.Free(2)
 		if err != nil {
 			return err
 		}
@@ -144,18 +144,4 @@ func newPassword() string {
 	var secret [16]byte
 	_, _ = rand.Read(secret[:]) // never fails
 	return hex.EncodeToString(secret[:])
-}
-
-// freePorts finds n ports on which nobody listens. All are held while searching, so that they differ.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }

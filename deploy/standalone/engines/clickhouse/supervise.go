@@ -21,7 +21,7 @@ import (
 const (
 	firstPause = 100 * time.Millisecond // before a child that died is started again
 	longPause  = 10 * time.Second       // what the pause grows to while it keeps dying
-	settled    = time.Minute            // a child that lived this long was well
+	settled    = 10 * time.Second       // a child that lived this long was well
 )
 
 // child is one run of the engine.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
+
+	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
 )
 
 const (
@@ -40,14 +42,17 @@ func Start() (*Server, error) { return start(writeLimit) }
 func start(limit int64) (*Server, error) {
 	var secret [16]byte
 	_, _ = rand.Read(secret[:]) // never fails
+	ports, err := port.Free(1)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded Redis: %w", err)
+	}
 	s := &Server{
-		addr: "127.0.0.1:0", password: hex.EncodeToString(secret[:]), limit: limit,
+		addr: fmt.Sprintf("127.0.0.1:%d", ports[0]), password: hex.EncodeToString(secret[:]), limit: limit,
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := s.serve(); err != nil {
 		return nil, fmt.Errorf("start the embedded Redis: %w", err)
 	}
-	s.addr = s.redis.Addr()
 	go s.keep()
 	return s, nil
 }
