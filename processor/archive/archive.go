@@ -95,15 +95,23 @@ func (a *Archive) Read(ctx context.Context, partition eventlog.Partition, from, 
 
 // contiguous checks that records follow from a place without a gap, or begin another log.
 func contiguous(partition eventlog.Partition, from eventlog.Place, epoch uint32, records []eventlog.Record) error {
-	want := from.Offset
-	if epoch != from.Epoch {
-		want = 0
-	}
 	for i := range records {
-		if records[i].Offset != want {
-			return fmt.Errorf("%w: %s of log %d goes on at offset %d, wanted %d", ErrHole, partition, epoch, records[i].Offset, want)
+		place := eventlog.Place{Epoch: epoch, Offset: records[i].Offset}
+		if err := follows(partition, from, place); err != nil {
+			return err
 		}
-		want++
+		from = eventlog.Place{Epoch: epoch, Offset: place.Offset + 1}
+	}
+	return nil
+}
+
+// follows checks that a record stands at the place that was wanted, or begins another log.
+func follows(partition eventlog.Partition, want, place eventlog.Place) error {
+	if place.Epoch != want.Epoch {
+		want.Offset = 0
+	}
+	if place.Offset != want.Offset {
+		return fmt.Errorf("%w: %s of log %d goes on at offset %d, wanted %d", ErrHole, partition, place.Epoch, place.Offset, want.Offset)
 	}
 	return nil
 }
@@ -150,6 +158,31 @@ func (a *Archive) readChunk(ctx context.Context, partition eventlog.Partition, f
 		records = append(records, eventlog.NewRecord(partition, offset, logTime, keyBytes(key), toHeaders(headers), []byte(value)))
 	}
 	return first, records, rows.Err()
+}
+
+// Keys calls handle with the key of every archived record of a partition, in order, and reads nothing else of them. It
+// fails with ErrHole rather than leave one out.
+func (a *Archive) Keys(ctx context.Context, partition eventlog.Partition, handle func(key string)) error {
+	rows, err := a.db.Query(ctx, "SELECT epoch, offset, key FROM "+a.table+" WHERE topic = ? AND partition = ?"+
+		" ORDER BY topic, partition, epoch, offset LIMIT 1 BY epoch, offset", partition.Topic, partition.ID)
+	if err != nil {
+		return fmt.Errorf("read the archived keys of %s: %w", partition, err)
+	}
+	defer func() { _ = rows.Close() }()
+	var next eventlog.Place
+	for rows.Next() {
+		var place eventlog.Place
+		var key string
+		if err := rows.Scan(&place.Epoch, &place.Offset, &key); err != nil {
+			return fmt.Errorf("read the archived keys of %s: %w", partition, err)
+		}
+		if err := follows(partition, next, place); err != nil {
+			return err
+		}
+		handle(key)
+		next = eventlog.Place{Epoch: place.Epoch, Offset: place.Offset + 1}
+	}
+	return rows.Err()
 }
 
 func keyBytes(key string) []byte {

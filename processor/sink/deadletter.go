@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,6 +39,7 @@ func (s *Sink) bury(ctx context.Context, epoch uint32, record *eventlog.Record, 
 		return err
 	}
 	buried.ID = uuid.NewSHA1(deadLetterSpace, fmt.Appendf(nil, "%d/%s/%d", epoch, record.Partition, record.Offset))
+	buried.Key = letterKey(record.Partition, eventlog.Place{Epoch: epoch, Offset: record.Offset})
 	s.logger.Error("record cannot be projected: it becomes a dead letter", "event", record.ID, "type", record.Type,
 		"partition", record.Partition.String(), "offset", record.Offset, "dead_letter", buried.ID, "reason", reason)
 	s.metrics.deadLetters.WithLabelValues(record.Partition.Topic).Inc()
@@ -49,19 +51,28 @@ func (s *Sink) bury(ctx context.Context, epoch uint32, record *eventlog.Record, 
 	})
 }
 
-// skipped lists the offsets of a partition that are dead letters already: they are left out for good, so that newer
+// letterKey is the key of a dead letter: the place of its record, so that who asks for places need not read letters.
+func letterKey(partition eventlog.Partition, place eventlog.Place) []byte {
+	return fmt.Appendf(nil, "%s@%s", partition, place)
+}
+
+// letterPlace reads a dead letter's key back; ok is false when its record is of another partition.
+func letterPlace(key string, partition eventlog.Partition) (place eventlog.Place, ok bool) {
+	text, ok := strings.CutPrefix(key, partition.String()+"@")
+	if !ok {
+		return place, false
+	}
+	_, err := fmt.Sscanf(text, "%d:%d", &place.Epoch, &place.Offset)
+	return place, err == nil
+}
+
+// skipped lists the places of a partition that are dead letters already: they are left out for good, so that newer
 // code does not give a letter's record an effect of its own beside the requeued one.
 func (s *Sink) skipped(ctx context.Context, partition eventlog.Partition) (map[eventlog.Place]bool, error) {
 	places := map[eventlog.Place]bool{}
-	note := func(records []eventlog.Record) {
-		for i := range records {
-			message, err := records[i].Decode()
-			if letter, ok := message.(*event.DeadLetter); err == nil && ok {
-				p := letter.GetPlace()
-				if p.GetTopic() == partition.Topic && int(p.GetPartition()) == partition.ID {
-					places[eventlog.Place{Epoch: p.GetEpoch(), Offset: p.GetOffset()}] = true
-				}
-			}
+	note := func(key string) {
+		if place, ok := letterPlace(key, partition); ok {
+			places[place] = true
 		}
 	}
 	letters := eventlog.Partition{Topic: eventlog.DeadLetters}
@@ -70,14 +81,14 @@ func (s *Sink) skipped(ctx context.Context, partition eventlog.Partition) (map[e
 	if err != nil {
 		return nil, err
 	}
-	err = s.archive.Read(ctx, letters, eventlog.Place{}, eventlog.Place{}, func(_ uint32, records []eventlog.Record) error {
-		note(records)
-		return nil
-	})
-	if err != nil {
+	if err := s.archive.Keys(ctx, letters, note); err != nil {
 		return nil, err
 	}
-	return places, s.readTail(ctx, letters, starts[letters], note)
+	return places, s.readTail(ctx, letters, starts[letters], func(records []eventlog.Record) {
+		for i := range records {
+			note(string(records[i].Key))
+		}
+	})
 }
 
 // readTail shows what the log holds of a partition from an offset on.

@@ -35,14 +35,6 @@ type Config struct {
 	SessionTimeout time.Duration
 }
 
-// DefaultConfig suits one machine and many.
-func DefaultConfig() Config {
-	return Config{
-		MaxRecords: 20_000, MaxRows: 200_000, MaxBytes: 64 << 20,
-		Interval: 250 * time.Millisecond, SnapshotEvery: 30 * time.Second, SessionTimeout: 10 * time.Second,
-	}
-}
-
 // Validate reports every setting that cannot work.
 func (c Config) Validate() error {
 	if c.MaxRecords < 1 || c.MaxRows < 1 || c.MaxBytes < 1<<20 {

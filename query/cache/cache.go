@@ -110,9 +110,6 @@ func (c *Cache) Close() {
 	c.running.Wait()
 }
 
-// UseRedis turns the shared tier off and on again: the switch for a Redis that does harm.
-func (c *Cache) UseRedis(on bool) { c.shared.off.Store(!on) }
-
 // Get gives the value under a key, computing it with fill when no tier has it. Equal keys are computed once at a time:
 // fill runs apart from the callers, under a context that has ctx's values and ends when all of them have left. An error
 // goes to all callers of the time and is not kept.

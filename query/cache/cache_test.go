@@ -285,20 +285,6 @@ func TestDeadRedisCostsTimeAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestSwitchedOffRedisIsNotAsked(t *testing.T) {
-	server := miniredis.RunT(t)
-	c := newTestCache(t, func(config *Config) { config.Redis = redisAt(t, server.Addr()) })
-	c.UseRedis(false)
-	var asked atomic.Int64
-	mustGet(t, c, "k", answer("body", &asked))
-	c.UseRedis(true)
-	mustGet(t, c, "l", answer("body", &asked))
-	c.Close()
-	if keys := server.Keys(); len(keys) != 1 || keys[0] != "test:l" {
-		t.Errorf("keys in Redis: %v, want only the one of the time when it was on", keys)
-	}
-}
-
 func TestClientWithoutContextTimeoutsIsRefused(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()

@@ -29,7 +29,6 @@ type shared struct {
 	maxValue     int64
 	failures     prometheus.Counter
 	logger       *slog.Logger
-	off          atomic.Bool
 	restingUntil atomic.Int64 // Unix nanoseconds
 }
 
@@ -53,7 +52,7 @@ func newShared(c Config, maxValue int64) (*shared, error) {
 }
 
 func (s *shared) usable() bool {
-	return s.client != nil && !s.off.Load() && time.Now().UnixNano() >= s.restingUntil.Load()
+	return s.client != nil && time.Now().UnixNano() >= s.restingUntil.Load()
 }
 
 // get gives a value that has not expired.

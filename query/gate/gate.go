@@ -189,21 +189,3 @@ func (g *Gate) refuse(ctx context.Context, what string, err error) error {
 func (g *Gate) Moved(group string, partition eventlog.Partition, next int64) {
 	g.marks.moved(group, partition, next)
 }
-
-// Lag gives, for each partition of some topics (all when none is named), the number of records that the current
-// generation does not contain yet.
-func (g *Gate) Lag(ctx context.Context, topics ...string) (map[eventlog.Partition]int64, error) {
-	partitions := g.log.Partitions(topics...)
-	marks, err := g.marks.look(ctx, partitions)
-	if err != nil {
-		return nil, err
-	}
-	lag, err := g.ends.look(ctx, partitions)
-	if err != nil {
-		return nil, err
-	}
-	for partition, end := range lag {
-		lag[partition] = max(0, end-marks[partition])
-	}
-	return lag, nil
-}

@@ -352,16 +352,6 @@ func TestNobodyIsAskedWhileNobodyWaits(t *testing.T) {
 	})
 }
 
-func TestLagIsWhatTheCurrentGenerationMisses(t *testing.T) {
-	l := newFakeLog()
-	l.ends[runs0], l.ends[registry0] = 10, 4
-	l.marks["g1"] = map[eventlog.Partition]eventlog.Commit{runs0: {Offset: 7}, registry0: {Offset: -1}}
-	lag, err := newTestGate(t, l).Lag(t.Context(), eventlog.Runs, eventlog.Registry)
-	if want := map[eventlog.Partition]int64{runs0: 3, registry0: 4}; err != nil || !maps.Equal(lag, want) {
-		t.Errorf("lag %v (%v), want %v", lag, err, want)
-	}
-}
-
 func TestConsistencyHeaderTakesStrongAndEventual(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "strong": false, "eventual": true, "Eventual": true} {
 		if got, err := Eventual(http.Header{ConsistencyHeader: {value}}); err != nil || got != want {
