@@ -43,6 +43,7 @@ bench: ## Run the benchmarks
 loadtest: build ## Build bin/loadtest, the load harness, and what it starts
 	go build -ldflags '$(LDFLAGS)' -o $(BIN)/loadtest ./loadtest/cmd/loadtest
 	go build -o $(BIN)/bareappend ./deploy/standalone/cmd/bareappend
+	go build -o $(BIN)/engines ./deploy/standalone/engines/enginetest/run
 
 demo: build ## Run real pgbench on a scratch PostgreSQL and upload it to the running Millrace
 	./deploy/demo/run
