@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -79,15 +80,19 @@ func (p *projector) save(ctx context.Context) error {
 }
 
 // project folds a record and adds its rows to the batch. A *poison error means that the record has no rows for good;
-// any other error is the context's end.
+// other errors are the context's end or a mistake in the code.
 func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.Record, batch *projection.Batch, skip bool) error {
 	var people registry.Outcome
 	var upload runs.Outcome
+	var err error
 	switch {
 	case p.registry != nil:
-		people = p.registry.Apply(epoch, record)
+		people, err = apply(p.registry, epoch, record, batch)
 	case p.runs != nil:
-		upload = p.runs.Apply(epoch, record)
+		upload, err = apply(p.runs, epoch, record, batch)
+	}
+	if err != nil {
+		return err
 	}
 	if skip {
 		return nil
@@ -112,6 +117,26 @@ func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.
 		return asPoison(batch.AddRequeue(m, record))
 	}
 	return p.addPeople(epoch, people, record, batch)
+}
+
+// apply folds a record. The idempotency key that it takes, if any, has its row also when the record has no other: the
+// key's repeats are given the outcome all the same.
+func apply[S, O any](progress *fold.Progress[S, O], epoch uint32, record *eventlog.Record, batch *projection.Batch) (O, error) {
+	taken := progress.Repeats().Taken
+	outcome := progress.Apply(epoch, record)
+	if progress.Repeats().Taken == taken {
+		return outcome, nil
+	}
+	key, kept := progress.Repeats().Newest()
+	answer, err := json.Marshal(outcome)
+	if err != nil {
+		return outcome, fmt.Errorf("keep the outcome of event %s for repeats: %w", record.ID, err)
+	}
+	batch.AddKey(projection.Key{
+		Topic: record.Partition.Topic, Key: key, Body: kept.Body, Ordinal: kept.Ordinal, Until: kept.Until,
+		Place: eventlog.Place{Epoch: epoch, Offset: record.Offset}, Outcome: string(answer),
+	})
+	return outcome, nil
 }
 
 func asPoison(err error) error {
