@@ -43,7 +43,7 @@ func BenchmarkUpload(b *testing.B) {
 		}
 		c.Status(http.StatusCreated)
 	})
-	doors := []door{{"bare", bare, "/append"}, {"upload", s.handler, "/run/upload"}}
+	doors := []loaded{{"bare", bare, "/append"}, {"upload", s.handler, "/run/upload"}}
 	var next atomic.Int64
 	next.Store(946684800)
 	for _, size := range []struct {
@@ -61,15 +61,15 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// door is a handler under load.
-type door struct {
+// loaded is a handler under load.
+type loaded struct {
 	name    string
 	handler http.Handler
 	path    string
 }
 
 // load sends a document over and over, each time with another start.
-func (d *door) load(b *testing.B, connections int, secret string, document []byte, next *atomic.Int64) {
+func (d *loaded) load(b *testing.B, connections int, secret string, document []byte, next *atomic.Int64) {
 	server := httptest.NewServer(d.handler)
 	defer server.Close()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}

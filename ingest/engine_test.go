@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/ingest"
+	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/archive"
@@ -124,6 +125,7 @@ func (s *service) mount(t testing.TB, e *engines, client *eventlog.Client, appen
 	t.Cleanup(func() { _ = blobs.Close() })
 	writes, err := ingest.New(ingest.DefaultConfig(), ingest.Dependencies{
 		Client: client, Appender: appender, Registry: s.registry, Runs: s.runs, Keyring: e.ring, Packer: packer,
+		StoredKey:  func(context.Context, string, []byte, uint64) (*door.StoredKey, error) { return nil, nil },
 		Run:        func(context.Context, uint64, uint64) (*native.Run, error) { return nil, nil },
 		DeadLetter: func(context.Context, string) (*event.DeadLetter, error) { return nil, nil },
 		Now:        time.Now, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),

@@ -60,6 +60,8 @@ type Dependencies struct {
 	Packer   *document.Packer
 	// StoredRun is pgperffarm.Dependencies.StoredRun.
 	StoredRun func(ctx context.Context, machine uint64, start int64, through uint64) (uint64, error)
+	// StoredKey finds idempotency keys that the folds have forgotten.
+	StoredKey door.StoredKeys
 	// Run is native.Dependencies.Run.
 	Run func(ctx context.Context, run, result uint64) (*native.Run, error)
 	// DeadLetter is operator.Dependencies.DeadLetter.
@@ -82,9 +84,10 @@ func New(config Config, d Dependencies) (*Service, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	log, replica := door.Connect(d.Client, d.Appender), door.Bind(eventlog.Registry, d.Registry, d.Appender)
+	log, replica := door.Connect(d.Client, d.Appender), door.Bind(eventlog.Registry, d.Registry, d.Appender, d.StoredKey)
+	uploads := door.Bind(eventlog.Runs, d.Runs, d.Appender, d.StoredKey)
 	farm, err := pgperffarm.New(config.Farm, pgperffarm.Dependencies{
-		Log: log, Registry: replica, Runs: door.Bind(eventlog.Runs, d.Runs, d.Appender), Keyring: d.Keyring, Packer: d.Packer,
+		Log: log, Registry: replica, Runs: uploads, Keyring: d.Keyring, Packer: d.Packer,
 		StoredRun: d.StoredRun, Now: d.Now, Metrics: d.Metrics, Logger: d.Logger,
 	})
 	if err != nil {
@@ -94,7 +97,7 @@ func New(config Config, d Dependencies) (*Service, error) {
 	s.operator = operator.New(operator.Dependencies{
 		Log: log, Registry: replica, Keyring: d.Keyring, DeadLetter: d.DeadLetter, KeepKeys: config.KeepKeys,
 	})
-	s.native = native.New(native.Dependencies{Log: log, Run: d.Run, Now: d.Now})
+	s.native = native.New(native.Dependencies{Log: log, Runs: uploads, KeepKeys: config.KeepKeys, Run: d.Run, Now: d.Now})
 	s.apis = Authorizers(config, d.Registry, d.Keyring, d.Now, farm.RefusedUpload)
 	return s, nil
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/schemas/document"
+	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 	"github.com/millrace/millrace/schemas/telemetry"
@@ -40,20 +42,30 @@ type Fold[S, O any] interface {
 	CatchUp(ctx context.Context) error
 	// Decide appends a request and gives its outcome with its offset.
 	Decide(ctx context.Context, event eventlog.Event) (O, int64, error)
+	// Keys is how the fold answers by idempotency keys.
+	Keys() *fold.Keys[S, O]
+	// StoredKey finds an idempotency key in the projections, see StoredKey.
+	StoredKey(ctx context.Context, key []byte, through uint64) (*StoredKey, error)
 }
 
-// Bind gives a replica of a topic's fold the appender for its requests.
-func Bind[S, O any](topic string, replica *fold.Replica[S, O], appender *eventlog.Appender) Fold[S, O] {
-	return &bound[S, O]{Replica: replica, topic: topic, appender: appender}
+// Bind gives a replica of a topic's fold the appender for its requests, and what finds the keys that it forgot;
+// that may be nil where no request has a key.
+func Bind[S, O any](topic string, replica *fold.Replica[S, O], appender *eventlog.Appender, stored StoredKeys) Fold[S, O] {
+	return &bound[S, O]{Replica: replica, topic: topic, appender: appender, stored: stored}
 }
 
 type bound[S, O any] struct {
 	*fold.Replica[S, O]
 	topic    string
 	appender *eventlog.Appender
+	stored   StoredKeys
 }
 
 func (b *bound[S, O]) Topic() string { return b.topic }
+
+func (b *bound[S, O]) StoredKey(ctx context.Context, key []byte, through uint64) (*StoredKey, error) {
+	return b.stored(ctx, b.topic, key, through)
+}
 
 func (b *bound[S, O]) Decide(ctx context.Context, event eventlog.Event) (O, int64, error) {
 	return b.Replica.Decide(ctx, b.appender, event)
@@ -70,35 +82,46 @@ func (l Log) Record(ctx context.Context, topic string, key []byte, event eventlo
 	return eventlog.At(l.ID, partition, offset), nil
 }
 
-// Decide appends a request and gives the outcome that the log decides for it, with its position. Its errors are what
-// the client is answered.
+// Decide appends a request and gives the outcome that the log decides for it, with its position. A request whose
+// idempotency key was taken before is given the first one's. Its errors are what the client is answered.
 func Decide[S, O any](ctx context.Context, l Log, decider Fold[S, O], source string, request proto.Message) (O, eventlog.Position, error) {
-	event, err := NewEvent(ctx, source, request)
-	if err != nil {
-		var none O
-		return none, eventlog.Position{}, err
-	}
-	outcome, position, err := DecideEvent(ctx, l, decider, event)
+	outcome, position, err := TryDecide(ctx, l, decider, source, request)
 	return outcome, position, Refusal(err)
 }
 
-// DecideEvent is Decide for an event that is made already, with the log's own errors.
-func DecideEvent[S, O any](ctx context.Context, l Log, decider Fold[S, O], event eventlog.Event) (O, eventlog.Position, error) {
-	outcome, offset, err := decider.Decide(ctx, event)
-	if err != nil {
-		return outcome, eventlog.Position{}, err
+// TryDecide is Decide with the log's own errors.
+func TryDecide[S, O any](ctx context.Context, l Log, decider Fold[S, O], source string, request proto.Message) (O, eventlog.Position, error) {
+	for {
+		outcome, position, answered, err := checkKey(ctx, l, decider, request)
+		if answered || err != nil {
+			return outcome, position, err
+		}
+		event, err := NewEvent(ctx, source, request)
+		if err != nil {
+			return outcome, position, err
+		}
+		outcome, offset, err := decider.Decide(ctx, event)
+		if err != nil {
+			return outcome, position, err
+		}
+		if !decider.Keys().Unchecked(outcome) {
+			return outcome, eventlog.At(l.ID, l.PartitionFor(decider.Topic(), nil), offset), nil
+		}
+		// So many keys came between the look and the request that it did not count. The replica has folded them all by now.
 	}
-	return outcome, eventlog.At(l.ID, l.PartitionFor(decider.Topic(), nil), offset), nil
 }
 
-// NewEvent wraps a payload, with the request's trace.
+// NewEvent wraps a payload, with the request's trace and the name of the blob that it refers to.
 func NewEvent(ctx context.Context, source string, payload proto.Message) (eventlog.Event, error) {
-	event, err := eventlog.NewEvent(source, payload)
+	wrapped, err := eventlog.NewEvent(source, payload)
 	if err != nil {
 		return eventlog.Event{}, err
 	}
-	telemetry.Inject(ctx, &event.Trace)
-	return event, nil
+	if carrier, ok := payload.(interface{ GetDocument() *event.Document }); ok {
+		wrapped.DataRef = document.DataRef(carrier.GetDocument())
+	}
+	telemetry.Inject(ctx, &wrapped.Trace)
+	return wrapped, nil
 }
 
 // SetPosition tells the client where its write stands in the log.

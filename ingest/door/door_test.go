@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/google/uuid"
 
 	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -68,33 +67,6 @@ func TestRequestWithoutKeyIsNotRemembered(t *testing.T) {
 	got, err := door.Idempotency(request("POST", "/run/upload"), "machine:1", nil, time.Hour)
 	if got != nil || err != nil {
 		t.Errorf("got %v, %v; want nothing", got, err)
-	}
-}
-
-func TestFactsRepeatedUnderAKeyAreTheSameEvent(t *testing.T) {
-	fresh := uuid.Must(uuid.NewV7())
-	id := func(key, body string) uuid.UUID {
-		var keys []string
-		if key != "" {
-			keys = []string{key}
-		}
-		got, err := door.FactID(request("POST", "/samples", keys...), "token:a", []byte(body), fresh)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	if first, again := id("k", "body"), id("k", "body"); first != again {
-		t.Error("a repeat is another event")
-	}
-	if id("k", "body") == id("k", "other") || id("k", "body") == id("l", "body") {
-		t.Error("another key or body is the same event")
-	}
-	if id("", "body") != fresh {
-		t.Error("without a key the event does not keep its own id")
-	}
-	if _, err := door.FactID(request("POST", "/samples", ""), "token:a", nil, fresh); err == nil {
-		t.Error("an empty key is taken")
 	}
 }
 

@@ -1,16 +1,23 @@
 package door
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/millrace/millrace/processor/fold"
 	"github.com/millrace/millrace/schemas/event"
+	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -43,16 +50,54 @@ func Idempotency(c *gin.Context, credential string, body []byte, keep time.Durat
 	return &event.Idempotency{Key: hash[:], Body: sum[:], KeepSeconds: int64(keep / time.Second)}, nil
 }
 
-// FactID gives the event id of a fact: one that follows from the request's key and body, so that a repeat is the same
-// event and counts once, or fallback when the client sent no key. A fact asks the log for no decision, so a key with
-// another body is another fact.
-func FactID(c *gin.Context, credential string, body []byte, fallback uuid.UUID) (uuid.UUID, error) {
-	key, err := readKey(c.Request.Header)
-	if key == "" || err != nil {
-		return fallback, err
+// StoredKey is an idempotency key as the projections have it.
+type StoredKey struct {
+	Body []byte
+	// Outcome is what the key's request was answered, as JSON.
+	Outcome []byte
+	// Offset is the request's place in the log; -1 in a log before this one.
+	Offset int64
+}
+
+// StoredKeys finds a topic's idempotency key in the projections; nil when it was never taken, or its time is over. It is
+// asked once the fold has forgotten keys up to an ordinal, which its answer must contain. Its errors are what the client
+// is answered.
+type StoredKeys func(ctx context.Context, topic string, key []byte, through uint64) (*StoredKey, error)
+
+// ErrKeyNotChecked means that nothing was appended, since it is not known whether the request's key was taken before.
+var ErrKeyNotChecked = errors.New("the idempotency key cannot be looked up")
+
+// checkKey makes sure that the fold can tell whether a request's key is new, and says so in the request. A key that the
+// fold has forgotten and the projections have is answered here.
+func checkKey[S, O any](ctx context.Context, l Log, decider Fold[S, O], request proto.Message,
+) (outcome O, position eventlog.Position, answered bool, err error) {
+	keyed, _ := request.(interface{ GetIdempotency() *event.Idempotency })
+	if keyed == nil || keyed.GetIdempotency() == nil {
+		return outcome, position, false, nil
 	}
-	name := keyHash(credential, endpoint(c), key)
-	return uuid.NewHash(sha256.New(), uuid.Nil, append(name[:], body...), 8), nil
+	key, keys := keyed.GetIdempotency(), decider.Keys()
+	var forgotten uint64
+	decider.View(func(state S) { key.Checked, forgotten = keys.Repeats(state).LookUp(key.GetKey()) })
+	if forgotten == 0 {
+		return outcome, position, false, nil
+	}
+	stored, err := decider.StoredKey(ctx, key.GetKey(), forgotten)
+	switch {
+	case err != nil:
+		return outcome, position, false, fmt.Errorf("%w: %w", ErrKeyNotChecked, err)
+	case stored == nil:
+		return outcome, position, false, nil
+	}
+	if stored.Offset >= 0 {
+		position = eventlog.At(l.ID, l.PartitionFor(decider.Topic(), nil), stored.Offset)
+	}
+	if !bytes.Equal(stored.Body, key.GetBody()) {
+		return keys.Answer(fold.Reused, outcome), position, true, nil
+	}
+	if err := json.Unmarshal(stored.Outcome, &outcome); err != nil {
+		return outcome, position, false, fmt.Errorf("read what a request was answered: %w", err)
+	}
+	return keys.Answer(fold.Repeated, outcome), position, true, nil
 }
 
 // readKey gives the header's value; "" when there is none.

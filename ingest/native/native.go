@@ -1,4 +1,7 @@
 // Package native is the write side of Millrace's own API: samples of a run's metrics.
+//
+// Samples under an Idempotency-Key count once, at whatever processes and through whatever crashes their requests come, as
+// long as the key is remembered; other samples under it are refused and never in the log.
 package native
 
 import (
@@ -13,9 +16,11 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
 
 	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
@@ -52,6 +57,10 @@ type Run struct {
 // Dependencies are what the endpoints work with. All are required.
 type Dependencies struct {
 	Log door.Log
+	// Runs decides whose an idempotency key is.
+	Runs door.Fold[*runs.State, runs.Outcome]
+	// KeepKeys is how long an Idempotency-Key is remembered, in log time.
+	KeepKeys time.Duration
 	// Run finds a stored run, and that it has the result unless that is 0; nil when it has not. Its answer contains every
 	// run that was acknowledged before it was asked.
 	Run func(ctx context.Context, run, result uint64) (*Run, error)
@@ -93,6 +102,7 @@ func (n *Native) Routes() []route.Route {
 			{Status: 403, Body: route.Failure{}, Description: "The token's role is viewer."},
 			{Status: 404, Body: route.Failure{}, Description: "There is no such run, or it has no such result."},
 			{Status: 413, Body: route.Failure{}, Description: "The body is over the limit."},
+			{Status: 422, Body: route.Failure{}, Description: "The Idempotency-Key came with another body before."},
 			{Status: 503, Body: route.Failure{}, Description: "An engine is out of reach."},
 		},
 		Handler: n.samples,
@@ -141,12 +151,34 @@ func (n *Native) record(c *gin.Context, body []byte) (eventlog.Position, int, er
 	if err != nil {
 		return none, 0, err
 	}
-	bearer, _ := route.Principal[access.Bearer](c)
-	if fact.ID, err = door.FactID(c, "token:"+bearer.Name, body, fact.ID); err != nil {
+	if fact.ID, err = n.takeKey(c, body, fact.ID); err != nil {
 		return none, 0, err
 	}
 	position, err := n.Log.Record(c.Request.Context(), eventlog.Metrics, seriesKey(run.Machine, asked.Metric), fact)
 	return position, len(asked.Points), err
+}
+
+// takeKey gives the event id of a request's samples: its own, or under an idempotency key the first request's.
+//
+// Samples are a fact, about which nobody decides; whose the key is, the runs' fold decides before they are appended. So
+// there is one body under a key, at whatever process requests arrive. Who repeats cannot know whether the first request
+// got as far as appending its samples: they are appended again, as the same event, and count once.
+func (n *Native) takeKey(c *gin.Context, body []byte, own uuid.UUID) (uuid.UUID, error) {
+	bearer, _ := route.Principal[access.Bearer](c)
+	key, err := door.Idempotency(c, "token:"+bearer.Name, body, n.KeepKeys)
+	if key == nil || err != nil {
+		return own, err
+	}
+	outcome, _, err := door.Decide(c.Request.Context(), n.Log, n.Runs, source, &event.FactKeyRequested{FactId: own[:], Idempotency: key})
+	switch {
+	case err != nil:
+		return own, err
+	case outcome.Result == runs.KeyReused:
+		return own, door.KeyReused()
+	case outcome.Result != runs.KeyTaken:
+		return own, fmt.Errorf("take an idempotency key: the runs' fold answers %d", outcome.Result)
+	}
+	return outcome.Fact, nil
 }
 
 // seriesKey keeps all samples of a machine's metric in one partition.

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/ingest/door/doortest"
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
@@ -41,15 +42,24 @@ func knows(_ context.Context, run, result uint64) (*native.Run, error) {
 
 func newDoor(t *testing.T) (*gin.Engine, *doortest.Log) {
 	t.Helper()
-	log, engine := doortest.NewLog(now), gin.New()
-	n := native.New(native.Dependencies{Log: log.Door(), Run: knows, Now: now})
+	log := doortest.NewLog(now)
+	return newReplica(t, log), log
+}
+
+// newReplica is one process of several on a log.
+func newReplica(t *testing.T, log *doortest.Log) *gin.Engine {
+	t.Helper()
+	engine := gin.New()
+	n := native.New(native.Dependencies{
+		Log: log.Door(), Runs: doortest.NewFold(log, runs.Fold()), KeepKeys: time.Hour, Run: knows, Now: now,
+	})
 	err := route.Mount(engine, n.Routes(), route.Options{
 		APIs: map[string]route.API{native.API: {Authorize: access.Socket}}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return engine, log
+	return engine
 }
 
 func post(engine *gin.Engine, path, body, key string) *httptest.ResponseRecorder {
@@ -85,17 +95,59 @@ func TestSamplesStandInTheLogInTheOrderOfTheirTimes(t *testing.T) {
 	}
 }
 
-func TestSamplesRepeatedUnderAKeyAreTheSameEvent(t *testing.T) {
+func TestSamplesRepeatedUnderAKeyAreTheSameEventAtEveryProcess(t *testing.T) {
 	engine, log := newDoor(t)
 	body := `{"metric": "m", "points": [[1700000000, 1]]}`
-	for range 2 {
-		if answer := post(engine, "/millrace/v1/runs/7/samples", body, "k1"); answer.Code != http.StatusCreated {
+	for _, process := range []*gin.Engine{engine, engine, newReplica(t, log)} {
+		answer := post(process, "/millrace/v1/runs/7/samples", body, "k1")
+		if answer.Code != http.StatusCreated || answer.Body.String() != `{"points":1}` {
 			t.Fatalf("answer is %d %s", answer.Code, answer.Body)
 		}
 	}
+	post(engine, "/millrace/v1/runs/7/samples", body, "k2")
 	records := log.Records(eventlog.Metrics)
-	if records[0].ID != records[1].ID {
-		t.Errorf("a repeat is the event %s, first was %s", records[1].ID, records[0].ID)
+	if records[0].ID != records[1].ID || records[0].ID != records[2].ID || records[0].ID == records[3].ID {
+		t.Errorf("the events are %s, %s, %s and under another key %s", records[0].ID, records[1].ID, records[2].ID, records[3].ID)
+	}
+}
+
+func TestOtherSamplesUnderAKeyAre422AtEveryProcess(t *testing.T) {
+	engine, log := newDoor(t)
+	post(engine, "/millrace/v1/runs/7/samples", `{"metric": "m", "points": [[1700000000, 1]]}`, "k1")
+	for _, process := range []*gin.Engine{engine, newReplica(t, log)} {
+		answer := post(process, "/millrace/v1/runs/7/samples", `{"metric": "m", "points": [[1700000000, 2]]}`, "k1")
+		if answer.Code != http.StatusUnprocessableEntity || !strings.Contains(answer.Body.String(), "Idempotency-Key") {
+			t.Errorf("answer is %d %s, want 422", answer.Code, answer.Body)
+		}
+	}
+	if n := len(log.Records(eventlog.Metrics)); n != 1 {
+		t.Errorf("%d events were appended, want that of the first request", n)
+	}
+}
+
+// TestARepeatRecordsSamplesThatACrashKeptOutOfTheLog: the first request got its key and no further.
+func TestARepeatRecordsSamplesThatACrashKeptOutOfTheLog(t *testing.T) {
+	engine, log := newDoor(t)
+	log.Fail(func(e eventlog.Event) error {
+		if e.Type == "millrace.event.v1.RunSamplesRecorded" {
+			return eventlog.ErrUnsettled
+		}
+		return nil
+	})
+	body, path := `{"metric": "m", "points": [[1700000000, 1]]}`, "/millrace/v1/runs/7/samples"
+	if answer := post(engine, path, body, "k1"); answer.Code != http.StatusServiceUnavailable {
+		t.Fatalf("answer is %d %s", answer.Code, answer.Body)
+	}
+	log.Fail(nil)
+	if answer := post(newReplica(t, log), path, body, "k1"); answer.Code != http.StatusCreated {
+		t.Fatalf("the repeat is answered %d %s", answer.Code, answer.Body)
+	}
+	first, err := log.Records(eventlog.Runs)[0].Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := log.Records(eventlog.Metrics)[0].ID; string(id[:]) != string(first.(*event.FactKeyRequested).GetFactId()) {
+		t.Errorf("the samples are the event %s, not the one that the first request's were to be", id)
 	}
 }
 

@@ -50,7 +50,7 @@ func (o *Operator) addMachine(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	secret, err := o.secret(asked.Secret, asked.Alias)
+	secret, err := secretOf(asked.Secret)
 	if err != nil {
 		route.Refuse(c, err)
 		return
@@ -82,8 +82,8 @@ func checkForm(reason string) error {
 	return route.Errorf(http.StatusBadRequest, "%s", reason)
 }
 
-// secret gives the secret that was asked for, or a random one. No two machines share a secret.
-func (o *Operator) secret(asked, alias string) (string, error) {
+// secretOf gives the secret that was asked for, or a random one.
+func secretOf(asked string) (string, error) {
 	if asked == "" {
 		return pgperffarm.NewSecret(), nil
 	}
@@ -96,32 +96,24 @@ func (o *Operator) secret(asked, alias string) (string, error) {
 			return "", route.Errorf(http.StatusBadRequest, "member /secret must be printable ASCII without spaces: it travels in a header")
 		}
 	}
-	hash, taken := access.HashMachineSecret(o.Keyring, asked), false
-	o.Registry.View(func(s *registry.State) {
-		machine := s.BySecret(hash)
-		taken = machine != nil && machine.Alias != alias
-	})
-	if taken {
-		return "", route.Errorf(http.StatusConflict, "another machine has this secret: take another")
-	}
 	return asked, nil
 }
 
 // rotateMachine answers POST /millrace/v1/admin/pgperffarm/machines/rotate.
 func (o *Operator) rotateMachine(c *gin.Context) {
-	asked, _, err := command[MachineRotate](o, c)
+	asked, key, err := command[MachineRotate](o, c)
 	if err != nil {
 		route.Refuse(c, err)
 		return
 	}
-	secret, err := o.secret(asked.Secret, asked.Alias)
+	secret, err := secretOf(asked.Secret)
 	if err != nil {
 		route.Refuse(c, err)
 		return
 	}
 	hash := access.HashMachineSecret(o.Keyring, secret)
 	outcome, err := o.decide(c, &event.FarmMachineRotateRequested{
-		Alias: asked.Alias, SecretHash: hash[:], SealedSecret: access.SealMachineSecret(o.Keyring, secret),
+		Alias: asked.Alias, SecretHash: hash[:], SealedSecret: access.SealMachineSecret(o.Keyring, secret), Idempotency: key,
 	})
 	if err != nil {
 		route.Refuse(c, err)
@@ -132,12 +124,12 @@ func (o *Operator) rotateMachine(c *gin.Context) {
 
 // revokeMachine answers POST /millrace/v1/admin/pgperffarm/machines/revoke.
 func (o *Operator) revokeMachine(c *gin.Context) {
-	asked, _, err := command[MachineName](o, c)
+	asked, key, err := command[MachineName](o, c)
 	if err != nil {
 		route.Refuse(c, err)
 		return
 	}
-	outcome, err := o.decide(c, &event.FarmMachineRevokeRequested{Alias: asked.Alias})
+	outcome, err := o.decide(c, &event.FarmMachineRevokeRequested{Alias: asked.Alias, Idempotency: key})
 	o.answerMachine(c, outcome, asked.Alias, err)
 }
 

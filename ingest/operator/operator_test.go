@@ -155,6 +155,49 @@ func TestMachineTakesASecretOfTheOperators(t *testing.T) {
 	d.command("/pgperffarm/machines/rotate", `{"alias": "otter", "secret": "hunter2"}`, 200)
 }
 
+func TestARepeatedCommandIsAnsweredAsAtFirstAndHasNoSecondEffect(t *testing.T) {
+	d := newDesk(t)
+	d.command("/pgperffarm/users", `{"name": "jdoe"}`, 200)
+	secret, _ := d.command("/pgperffarm/machines", `{"alias": "otter", "owner": "jdoe"}`, 201)["secret"].(string)
+	d.command("/tokens", `{"name": "ci", "role": "writer"}`, 201)
+	for _, tc := range []struct{ path, body, undo, undoBody string }{
+		{"/pgperffarm/machines/rotate", `{"alias": "otter"}`, "/pgperffarm/machines/rotate", `{"alias": "otter", "secret": "` + secret + `"}`},
+		{"/pgperffarm/machines/revoke", `{"alias": "otter"}`, "/pgperffarm/machines/rotate", `{"alias": "otter", "secret": "` + secret + `"}`},
+		{"/pgperffarm/users", `{"name": "jdoe", "staff": true}`, "/pgperffarm/users", `{"name": "jdoe", "staff": false}`},
+		{"/users/erase", `{"name": "jdoe"}`, "/pgperffarm/users", `{"name": "jdoe", "email": "j@example.org"}`},
+		{"/tokens/revoke", `{"name": "ci"}`, "/tokens", `{"name": "ci", "role": "writer"}`},
+	} {
+		first := d.post("/admin"+tc.path, tc.body, "k")
+		shown := map[string]any{}
+		if err := json.Unmarshal(first.Body.Bytes(), &shown); err != nil || first.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s", tc.path, first.Code, first.Body)
+		}
+		delete(shown, "secret")
+		d.post("/admin"+tc.undo, tc.undoBody, "")
+		var before, after uint64
+		d.registry.View(func(s *registry.State) { before = s.Changes })
+		again := map[string]any{}
+		repeat := d.post("/admin"+tc.path, tc.body, "k")
+		if err := json.Unmarshal(repeat.Body.Bytes(), &again); err != nil || repeat.Code != first.Code || !cmp.Equal(again, shown) {
+			t.Errorf("%s: answered %v, and the repeat %d %v", tc.path, shown, repeat.Code, again)
+		}
+		if other := d.post("/admin"+tc.path, tc.body+" ", "k"); other.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: another body under the key: %d %s, want 422", tc.path, other.Code, other.Body)
+		}
+		if d.registry.View(func(s *registry.State) { after = s.Changes }); before != after {
+			t.Errorf("%s: the repeat took effect", tc.path)
+		}
+	}
+	d.registry.View(func(s *registry.State) {
+		if s.BySecret(access.HashMachineSecret(d.ring, secret)) == nil {
+			t.Error("a repeat ended the machine's newer secret")
+		}
+	})
+	if got := d.profile("jdoe"); got.GetEmail() != "j@example.org" {
+		t.Errorf("a repeated erasure erased a user who came back: profile %v", got)
+	}
+}
+
 func TestRotatedAndRevokedSecretsFindNoMachine(t *testing.T) {
 	d := newDesk(t)
 	d.command("/pgperffarm/users", `{"name": "jdoe"}`, 200)

@@ -14,11 +14,11 @@ func (o *Operator) Routes() []route.Route {
 	const admin = "/millrace/v1/admin"
 	return []route.Route{
 		adminRoute(admin+"/pgperffarm/users", "Make or change a user of the Performance Farm", UserSet{}, 200, User{}, o.setUser),
-		keyed(adminRoute(admin+"/pgperffarm/machines", "Register a machine", MachineAdd{}, 201, Machine{}, o.addMachine)),
+		adminRoute(admin+"/pgperffarm/machines", "Register a machine", MachineAdd{}, 201, Machine{}, o.addMachine),
 		adminRoute(admin+"/pgperffarm/machines/rotate", "Give a machine another secret", MachineRotate{}, 200, Machine{}, o.rotateMachine),
 		adminRoute(admin+"/pgperffarm/machines/revoke", "End a machine's secret", MachineName{}, 200, Machine{}, o.revokeMachine),
-		keyed(adminRoute(admin+"/pgperffarm/machines/approve", "Approve a machine", MachineName{}, 200, Machine{}, o.approveMachine)),
-		keyed(adminRoute(admin+"/tokens", "Give out a token", TokenAdd{}, 201, Token{}, o.addToken)),
+		adminRoute(admin+"/pgperffarm/machines/approve", "Approve a machine", MachineName{}, 200, Machine{}, o.approveMachine),
+		adminRoute(admin+"/tokens", "Give out a token", TokenAdd{}, 201, Token{}, o.addToken),
 		adminRoute(admin+"/tokens/revoke", "End a token", TokenName{}, 200, Token{}, o.revokeToken),
 		adminRoute(admin+"/users/erase", "Erase a user's personal data", UserErase{}, 200, User{}, o.eraseUser),
 		o.requeueRoute(),
@@ -28,7 +28,7 @@ func (o *Operator) Routes() []route.Route {
 func adminRoute(path, summary string, body any, status int, answer any, handler gin.HandlerFunc) route.Route {
 	return route.Route{
 		Method: http.MethodPost, Path: path, Side: route.Ingest, API: API, Access: route.TokenOperator,
-		Summary: summary, Body: body, BodyLimit: maxBody, Handler: handler,
+		Summary: summary, Params: []route.Param{door.KeyParam()}, Body: body, BodyLimit: maxBody, Handler: handler,
 		Answers: []route.Answer{
 			{Status: status, Body: answer, Description: "Done."},
 			{Status: 400, Body: route.Failure{}, Description: "A member is missing, wrong or not known."},
@@ -36,18 +36,10 @@ func adminRoute(path, summary string, body any, status int, answer any, handler 
 			{Status: 403, Body: route.Failure{}, Description: "The token's role is not operator."},
 			{Status: 404, Body: route.Failure{}, Description: "Nothing has this name."},
 			{Status: 409, Body: route.Failure{}, Description: "Something else has this name, secret or address."},
+			{Status: 422, Body: route.Failure{}, Description: "The Idempotency-Key came with another body before."},
 			{Status: 503, Body: route.Failure{}, Description: "The log is out of reach."},
 		},
 	}
-}
-
-// keyed lets a command be repeated under a key.
-func keyed(r route.Route) route.Route {
-	r.Params = append(r.Params, door.KeyParam())
-	last := len(r.Answers) - 1
-	r.Answers = append(r.Answers[:last:last],
-		route.Answer{Status: 422, Body: route.Failure{}, Description: "The Idempotency-Key came with another body before."}, r.Answers[last])
-	return r
 }
 
 func (o *Operator) requeueRoute() route.Route {

@@ -79,9 +79,9 @@ func newToken() string {
 
 // revokeToken answers POST /millrace/v1/admin/tokens/revoke.
 func (o *Operator) revokeToken(c *gin.Context) {
-	asked, _, err := command[TokenName](o, c)
+	asked, key, err := command[TokenName](o, c)
 	if err == nil {
-		_, err = o.decide(c, &event.TokenRevokeRequested{Name: asked.Name})
+		_, err = o.decide(c, &event.TokenRevokeRequested{Name: asked.Name, Idempotency: key})
 	}
 	if err != nil {
 		route.Refuse(c, err)

@@ -32,7 +32,7 @@ type UserErase struct {
 
 // setUser answers POST /millrace/v1/admin/pgperffarm/users.
 func (o *Operator) setUser(c *gin.Context) {
-	asked, _, err := command[UserSet](o, c)
+	asked, key, err := command[UserSet](o, c)
 	if err == nil {
 		err = firstError(checkText("name", asked.Name, 1, 150), checkEmail(asked.Email))
 	}
@@ -45,7 +45,7 @@ func (o *Operator) setUser(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	outcome, err := o.decide(c, &event.FarmUserSetRequested{User: user, Staff: asked.Staff})
+	outcome, err := o.decide(c, &event.FarmUserSetRequested{User: user, Staff: asked.Staff, Idempotency: key})
 	if err != nil {
 		route.Refuse(c, err)
 		return
@@ -85,7 +85,7 @@ func (o *Operator) sealedProfile(name registry.Hash) (sealed []byte) {
 // eraseUser answers POST /millrace/v1/admin/users/erase. The user's own key is deleted once the log says so; when that
 // fails the command is repeated.
 func (o *Operator) eraseUser(c *gin.Context) {
-	asked, _, err := command[UserErase](o, c)
+	asked, key, err := command[UserErase](o, c)
 	if err == nil {
 		err = checkText("name", asked.Name, 1, 150)
 	}
@@ -94,8 +94,8 @@ func (o *Operator) eraseUser(c *gin.Context) {
 		return
 	}
 	name := access.HashUser(o.Keyring, asked.Name)
-	outcome, err := o.decide(c, &event.FarmUserErased{NameHash: name[:]})
-	if err == nil {
+	outcome, err := o.decide(c, &event.FarmUserErased{NameHash: name[:], Idempotency: key})
+	if err == nil && (!outcome.Repeated || o.erased(outcome.ID)) {
 		err = o.Keyring.Erase(access.Subject(name))
 	}
 	if err != nil {
@@ -103,6 +103,13 @@ func (o *Operator) eraseUser(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, User{UserID: outcome.ID})
+}
+
+// erased tells whether a user is still erased: one who came back after the first request keeps the new key when that
+// request is repeated.
+func (o *Operator) erased(user uint64) (is bool) {
+	o.Registry.View(func(s *registry.State) { is = s.User(user).Erased })
+	return is
 }
 
 // checkText bounds a name of the operator's choice, in characters.

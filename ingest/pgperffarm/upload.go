@@ -14,7 +14,6 @@ import (
 	"github.com/millrace/millrace/processor/access"
 	farm "github.com/millrace/millrace/processor/pgperffarm"
 	"github.com/millrace/millrace/processor/runs"
-	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
@@ -150,18 +149,16 @@ func eventTerms(terms []farm.Term) []*event.Term {
 	return pointers
 }
 
-// decide appends the upload and gives what the log makes of it. While the log takes no more the upload is held.
+// decide appends the upload and gives what the log makes of it. While the log takes no more, or a key that it may have
+// forgotten cannot be looked up, the upload is held.
 func (f *Farm) decide(ctx context.Context, request *event.FarmUploadRequested) (runs.Outcome, eventlog.Position, error) {
 	var outcome runs.Outcome
 	var position eventlog.Position
-	wrapped, err := door.NewEvent(ctx, source, request)
-	wrapped.DataRef = document.DataRef(request.GetDocument())
-	if err != nil {
-		return outcome, position, err
+	notAppended := func(err error) bool {
+		return errors.Is(err, eventlog.ErrOverloaded) || errors.Is(err, door.ErrKeyNotChecked)
 	}
-	overloaded := func(err error) bool { return errors.Is(err, eventlog.ErrOverloaded) }
-	err = hold(ctx, overloaded, func() (err error) {
-		outcome, position, err = door.DecideEvent(ctx, f.Log, f.Runs, wrapped)
+	err := hold(ctx, notAppended, func() (err error) {
+		outcome, position, err = door.TryDecide(ctx, f.Log, f.Runs, source, request)
 		return err
 	})
 	return outcome, position, door.Refusal(err)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/ingest/pgperffarm"
+	"github.com/millrace/millrace/processor/fold"
 	"github.com/millrace/millrace/processor/pgperffarm/farmdoc"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/schemas/blob"
@@ -464,6 +467,44 @@ func TestUploadIsHeldWhileOlderRunsCannotBeLookedUp(t *testing.T) {
 		want(t, l.upload(secret, smallDocument(1)), http.StatusCreated, "")
 		failures = 1000
 		wantSaying(t, l.upload(secret, smallDocument(2)), http.StatusServiceUnavailable, "older runs")
+	})
+}
+
+func TestUploadIsHeldWhileItsKeyCannotBeLookedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		secret := l.machine("otter")
+		keyed := func(key string, n int) *httptest.ResponseRecorder {
+			return l.do(call{method: http.MethodPost, path: "/run/upload", body: string(smallDocument(n)),
+				header: http.Header{"Authorization": {secret}, "Idempotency-Key": {key}}})
+		}
+		want(t, keyed("k1", 0), http.StatusCreated, "")
+		l.runs.View(func(s *runs.State) {
+			s.Repeats = fold.Repeats[runs.Outcome]{Taken: 1, Forgotten: 1, ForgottenUntil: math.MaxInt64}
+		})
+		failures := 2
+		l.runs.Stored(func(context.Context, string, []byte, uint64) (*door.StoredKey, error) {
+			if failures--; failures >= 0 {
+				return nil, door.OutOfReach("ClickHouse")
+			}
+			sum := sha256.Sum256(smallDocument(0))
+			return &door.StoredKey{Body: sum[:], Outcome: []byte(`{"Result": 1, "Run": 1}`), Offset: 0}, nil
+		})
+		answer := keyed("k1", 0)
+		want(t, answer, http.StatusCreated, "")
+		if got := answer.Header().Get("Location"); got != "/run/1" || failures >= 0 {
+			t.Errorf("the repeat names %q, after %d failures; want the first run after 2", got, 2-failures)
+		}
+		wantSaying(t, keyed("k1", 1), http.StatusUnprocessableEntity, "Idempotency-Key")
+		failures = 1000
+		answer = keyed("k2", 2)
+		wantSaying(t, answer, http.StatusServiceUnavailable, "ClickHouse")
+		if answer.Header().Get("Retry-After") == "" {
+			t.Error("Retry-After is missing")
+		}
+		if n := len(l.log.Records(eventlog.Runs)); n != 1 {
+			t.Errorf("%d uploads were appended, want the first", n)
+		}
 	})
 }
 

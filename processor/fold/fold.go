@@ -25,6 +25,7 @@ type Definition[S, O any] struct {
 	Apply  func(state S, record *eventlog.Record) O
 	Encode func(S) ([]byte, error)
 	Decode func([]byte) (S, error)
+	Keys   *Keys[S, O]
 }
 
 // Partition is the one partition that the fold reads.
@@ -103,6 +104,9 @@ func Load[S, O any](ctx context.Context, store *Store, d *Definition[S, O]) (*Pr
 	}
 	return p, nil
 }
+
+// Repeats is the state's memory of idempotency keys.
+func (p *Progress[S, O]) Repeats() *Repeats[O] { return p.definition.Keys.Repeats(p.State) }
 
 // ReadArchive folds archived records up to until (the zero place: to the archive's end).
 func (p *Progress[S, O]) ReadArchive(ctx context.Context, a *archive.Archive, until eventlog.Place) error {

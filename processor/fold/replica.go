@@ -112,6 +112,9 @@ func (r *Replica[S, O]) View(fn func(S)) {
 	fn(r.progress.State)
 }
 
+// Keys is how the fold answers by idempotency keys.
+func (r *Replica[S, O]) Keys() *Keys[S, O] { return r.definition.Keys }
+
 // Lag is the number of records that the replica has not folded yet.
 func (r *Replica[S, O]) Lag(ctx context.Context) (int64, error) {
 	end, err := r.end(ctx)

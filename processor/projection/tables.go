@@ -14,6 +14,7 @@ const (
 	refusedUploads
 	deadLetters
 	requeues
+	keys
 	tableCount
 )
 
@@ -41,4 +42,5 @@ var tables = [tableCount]table{
 	deadLetters: {"dead_letters", "dead_letter_id, at, epoch, topic, partition, offset, event_id, event_type, reason, " +
 		"code_version, key, headers, value"},
 	requeues: {"dead_letter_requeues", "dead_letter_id, requeued_as, at"},
+	keys:     {"idempotency_keys", "topic, key, body, ordinal, until, epoch, offset, outcome"},
 }

@@ -15,25 +15,29 @@ func Apply(s *State, record *eventlog.Record) Outcome {
 	if err != nil {
 		return Outcome{}
 	}
-	request, repeatable := message.(interface{ GetIdempotency() *event.Idempotency })
-	if repeatable {
-		outcome, verdict := s.Repeats.Look(request.GetIdempotency(), record.LogTime)
-		switch verdict {
-		case fold.Repeated:
-			outcome.Repeated = true
-			return outcome
-		case fold.Reused:
-			return Outcome{Result: KeyReused}
+	decide := func() Outcome {
+		outcome := s.apply(message, record.LogTime)
+		if outcome.Result == Done {
+			s.Changes++
 		}
+		return outcome
 	}
-	outcome := s.apply(message, record.LogTime)
-	if repeatable {
-		s.Repeats.Remember(request.GetIdempotency(), record.LogTime, outcome)
+	if request, repeatable := message.(interface{ GetIdempotency() *event.Idempotency }); repeatable {
+		return s.Repeats.Once(request.GetIdempotency(), record.LogTime, answer, decide)
 	}
-	if outcome.Result == Done {
-		s.Changes++
+	return decide()
+}
+
+// answer is the outcome of a request whose key is not new.
+func answer(verdict fold.Verdict, first Outcome) Outcome {
+	switch verdict {
+	case fold.Repeated:
+		first.Repeated = true
+		return first
+	case fold.Reused:
+		return Outcome{Result: KeyReused}
 	}
-	return outcome
+	return Outcome{Result: KeyUnchecked}
 }
 
 func (s *State) apply(message any, now int64) Outcome {

@@ -89,7 +89,7 @@ type State struct {
 // Result is what became of a request.
 type Result uint8
 
-// The results.
+// The results. Their numbers are stored: a new one comes last.
 const (
 	// Ignored is an event that asks for nothing or cannot be read.
 	Ignored Result = iota
@@ -107,9 +107,11 @@ const (
 	KeyReused
 	// SecretTaken is a secret that another machine has: it could not tell the two apart.
 	SecretTaken
+	// KeyUnchecked is a request whose key may be a forgotten one: it had no effect.
+	KeyUnchecked
 )
 
-// Outcome is the answer that the log gives to a request.
+// Outcome is the answer that the log gives to a request. Its fields are stored, for repeats.
 type Outcome struct {
 	Result Result
 	// ID is the machine or user concerned.
@@ -121,8 +123,12 @@ type Outcome struct {
 // Fold is the registry's fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "registry", Version: 1, Topic: eventlog.Registry,
+		Name: "registry", Version: 2, Topic: eventlog.Registry,
 		New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Keys: &fold.Keys[*State, Outcome]{
+			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
+			Unchecked: func(o Outcome) bool { return o.Result == KeyUnchecked },
+		},
 	}
 }
 

@@ -197,12 +197,60 @@ func TestARepeatedKeyGetsTheFirstAnswerAndNoSecondEffect(t *testing.T) {
 	}
 }
 
+func TestARepeatedRotationAndRevocationTakeNoEffectAgain(t *testing.T) {
+	key := func(name string) *event.Idempotency {
+		return &event.Idempotency{Key: []byte(name), Body: []byte("b"), KeepSeconds: 60}
+	}
+	rotate := func(secret string) proto.Message {
+		return &event.FarmMachineRotateRequested{Alias: "otter", SecretHash: hash(secret), Idempotency: key("rotate")}
+	}
+	revoke := &event.FarmMachineRevokeRequested{Alias: "otter", Idempotency: key("revoke")}
+	set := &event.FarmUserSetRequested{User: user("jane", "j@e"), Staff: proto.Bool(true), Idempotency: key("set")}
+	state := play(t, []step{
+		{"user", set, Outcome{Result: Done, ID: 1}},
+		{"machine", addMachine("jane", "otter", "a"), Outcome{Result: Done, ID: 1}},
+		{"rotate", rotate("b"), Outcome{Result: Done, ID: 1}},
+		{"rotate again", rotate("c"), Outcome{Result: Done, ID: 1, Repeated: true}},
+		{"revoke", revoke, Outcome{Result: Done, ID: 1}},
+		{"a new secret", &event.FarmMachineRotateRequested{Alias: "otter", SecretHash: hash("d")}, Outcome{Result: Done, ID: 1}},
+		{"revoke again", proto.Clone(revoke), Outcome{Result: Done, ID: 1, Repeated: true}},
+		{"no staff", &event.FarmUserSetRequested{User: user("jane", ""), Staff: proto.Bool(false)}, Outcome{Result: Done, ID: 1}},
+		{"set again", proto.Clone(set), Outcome{Result: Done, ID: 1, Repeated: true}},
+	})
+	if state.BySecret(Hash(hash("c"))) != nil || state.BySecret(Hash(hash("d"))) == nil || state.User(1).Staff {
+		t.Error("a repeat took effect")
+	}
+}
+
+func TestARequestWhoseKeyMayBeAForgottenOneHasNoEffect(t *testing.T) {
+	add := func(alias, key string, checked uint64) proto.Message {
+		m := addMachine("jane", alias, alias)
+		m.Idempotency = &event.Idempotency{Key: []byte(key), Body: []byte("b"), KeepSeconds: 60, Checked: checked}
+		return m
+	}
+	state := NewState()
+	state.Repeats.Limit = 1
+	for i, step := range []step{
+		{"user", signIn("jane", "", "c1", "s1"), Outcome{Result: Done, ID: 1}},
+		{"first", add("otter", "k1", 0), Outcome{Result: Done, ID: 1}},
+		{"second", add("newt", "k2", 0), Outcome{Result: Done, ID: 2}},
+		{"not looked for", add("toad", "k3", 0), Outcome{Result: KeyUnchecked}},
+		{"looked for", add("toad", "k3", 1), Outcome{Result: Done, ID: 3}},
+	} {
+		record := recordOf(t, int64(i), step.m)
+		if got := Apply(state, &record); got != step.want {
+			t.Errorf("%s: %+v, want %+v", step.name, got, step.want)
+		}
+	}
+}
+
 // TestReplicasAgree folds random histories in one replica from the beginning and in another from a stored state.
 func TestReplicasAgree(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 2))
 			whole, cut := NewState(), random.IntN(300)
+			whole.Repeats.Limit = 5 // some keys are forgotten early
 			var resumed *State
 			for i := range 300 {
 				if i == cut {
@@ -241,6 +289,9 @@ func throughStore(t testing.TB, s *State) *State {
 func randomMessage(random *rand.Rand) proto.Message {
 	pick := func(prefix string, n int) string { return fmt.Sprint(prefix, random.IntN(n)) }
 	name, alias := pick("user", 4), pick("alias", 6)
+	key := &event.Idempotency{
+		Key: []byte(pick("k", 8)), Body: []byte(pick("b", 2)), KeepSeconds: 20, Checked: uint64(random.IntN(60)),
+	}
 	switch random.IntN(12) {
 	case 0, 1:
 		m := signIn(name, pick("mail", 5), pick("c", 1000), pick("s", 1000))
@@ -249,21 +300,21 @@ func randomMessage(random *rand.Rand) proto.Message {
 	case 2:
 		return &event.FarmSessionEnded{SessionHash: hash(pick("s", 1000))}
 	case 3:
-		return &event.FarmUserSetRequested{User: user(name, pick("mail", 5)), Staff: proto.Bool(random.IntN(2) == 0)}
+		return &event.FarmUserSetRequested{User: user(name, pick("mail", 5)), Staff: proto.Bool(random.IntN(2) == 0), Idempotency: key}
 	case 4:
 		return &event.FarmUserErased{NameHash: hash(name)}
 	case 5, 6:
 		m := addMachine(name, alias, pick("secret", 1000))
-		m.Idempotency = &event.Idempotency{Key: []byte(pick("k", 8)), Body: []byte(pick("b", 2)), KeepSeconds: 20}
+		m.Idempotency = key
 		return m
 	case 7:
 		return &event.FarmMachineApproveRequested{Alias: alias, ByNameHash: hash(name)}
 	case 8:
 		return &event.FarmMachineEditRequested{MachineId: uint64(random.IntN(8)), Description: pick("d", 9), ByNameHash: hash(name)}
 	case 9:
-		return &event.FarmMachineRotateRequested{Alias: alias, SecretHash: hash(pick("secret", 1000))}
+		return &event.FarmMachineRotateRequested{Alias: alias, SecretHash: hash(pick("secret", 1000)), Idempotency: key}
 	case 10:
-		return &event.FarmMachineRevokeRequested{Alias: alias}
+		return &event.FarmMachineRevokeRequested{Alias: alias, Idempotency: key}
 	}
 	return &event.TokenAddRequested{Name: pick("token", 5), TokenHash: hash(pick("t", 50)), Role: event.Role_ROLE_VIEWER}
 }

@@ -69,7 +69,7 @@ type State struct {
 // Result is what became of an upload.
 type Result uint8
 
-// The results.
+// The results. Their numbers are stored: a new one comes last.
 const (
 	// Ignored is an event that asks for nothing or cannot be read.
 	Ignored Result = iota
@@ -82,15 +82,22 @@ const (
 	// DictionaryFull would show more distinct values than are kept.
 	DictionaryFull
 	KeyReused
+	// KeyTaken is a key that a fact asked for.
+	KeyTaken
+	// KeyUnchecked is a request whose key may be a forgotten one: it had no effect.
+	KeyUnchecked
 )
 
-// Outcome is the answer that the log gives to an upload.
+// Outcome is the answer that the log gives to an upload, and to a fact that asks for a key. Its fields are stored, for
+// repeats.
 type Outcome struct {
 	Result Result
 	// Run is the new run, or the stored one that a duplicate repeats.
 	Run uint64
 	// Type is the machine's fixed type, for OtherType.
 	Type string
+	// Fact is the event id of the fact that took the key, for KeyTaken.
+	Fact uuid.UUID `json:",omitzero"`
 	// Repeated marks the answer to a repeated idempotency key.
 	Repeated bool
 }
@@ -98,16 +105,17 @@ type Outcome struct {
 // Fold is the runs' fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "runs", Version: 1, Topic: eventlog.Runs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Name: "runs", Version: 2, Topic: eventlog.Runs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Keys: &fold.Keys[*State, Outcome]{
+			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
+			Unchecked: func(o Outcome) bool { return o.Result == KeyUnchecked },
+		},
 	}
 }
 
 // NewState knows the repositories and branches that the Performance Farm is born with (contract 4.2).
 func NewState() *State {
-	s := &State{
-		Machines: map[uint64]*Machine{}, Natural: map[Key]Stored{},
-		Terms: map[pgperffarm.Term]uint64{}, Counts: map[pgperffarm.TermKind]uint64{},
-	}
+	s := emptyState()
 	official := pgperffarm.OfficialRepositories()
 	for _, url := range official {
 		s.number(pgperffarm.RepositoryTerm(url))
@@ -116,6 +124,13 @@ func NewState() *State {
 		s.number(pgperffarm.BranchTerm(official[0], branch))
 	}
 	return s
+}
+
+func emptyState() *State {
+	return &State{
+		Machines: map[uint64]*Machine{}, Natural: map[Key]Stored{},
+		Terms: map[pgperffarm.Term]uint64{}, Counts: map[pgperffarm.TermKind]uint64{},
+	}
 }
 
 // Apply folds one record.
@@ -127,25 +142,45 @@ func Apply(s *State, record *eventlog.Record) Outcome {
 	if err != nil {
 		return Outcome{}
 	}
-	upload, ok := message.(*event.FarmUploadRequested)
-	if !ok {
+	switch m := message.(type) {
+	case *event.FarmUploadRequested:
+		s.Requests++
+		return s.decideUpload(m, record)
+	case *event.FactKeyRequested:
+		return s.takeKey(m, record.LogTime)
+	}
+	return Outcome{}
+}
+
+// answer is the outcome of a request whose key is not new.
+func answer(verdict fold.Verdict, first Outcome) Outcome {
+	switch verdict {
+	case fold.Repeated:
+		first.Repeated = true
+		return first
+	case fold.Reused:
+		return Outcome{Result: KeyReused}
+	}
+	return Outcome{Result: KeyUnchecked}
+}
+
+func (s *State) decideUpload(m *event.FarmUploadRequested, record *eventlog.Record) Outcome {
+	// A requeued upload is no repeat of the one that could not be projected: it takes its place.
+	if record.RequeueOf != uuid.Nil {
+		outcome := s.upload(m, record)
+		s.Repeats.Remember(m.GetIdempotency(), record.LogTime, outcome)
+		return outcome
+	}
+	return s.Repeats.Once(m.GetIdempotency(), record.LogTime, answer, func() Outcome { return s.upload(m, record) })
+}
+
+// takeKey gives a key to the first fact that asks for it.
+func (s *State) takeKey(m *event.FactKeyRequested, now int64) Outcome {
+	fact, err := uuid.FromBytes(m.GetFactId())
+	if err != nil || len(m.GetIdempotency().GetKey()) == 0 {
 		return Outcome{}
 	}
-	s.Requests++
-	// A requeued upload is no repeat of the one that could not be projected: it takes its place.
-	if record.RequeueOf == uuid.Nil {
-		outcome, verdict := s.Repeats.Look(upload.GetIdempotency(), record.LogTime)
-		switch verdict {
-		case fold.Repeated:
-			outcome.Repeated = true
-			return outcome
-		case fold.Reused:
-			return Outcome{Result: KeyReused}
-		}
-	}
-	outcome := s.upload(upload, record)
-	s.Repeats.Remember(upload.GetIdempotency(), record.LogTime, outcome)
-	return outcome
+	return s.Repeats.Once(m.GetIdempotency(), now, answer, func() Outcome { return Outcome{Result: KeyTaken, Fact: fact} })
 }
 
 func (s *State) upload(m *event.FarmUploadRequested, record *eventlog.Record) Outcome {
@@ -260,10 +295,7 @@ func encode(s *State) ([]byte, error) {
 }
 
 func decode(b []byte) (*State, error) {
-	s := &State{
-		Machines: map[uint64]*Machine{}, Natural: map[Key]Stored{},
-		Terms: map[pgperffarm.Term]uint64{}, Counts: map[pgperffarm.TermKind]uint64{},
-	}
+	s := emptyState()
 	if err := gob.NewDecoder(bytes.NewReader(b)).Decode(s); err != nil {
 		return nil, fmt.Errorf("runs state: %w", err)
 	}

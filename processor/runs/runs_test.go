@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/pgperffarm"
 	"github.com/millrace/millrace/schemas/event"
@@ -22,7 +23,7 @@ type history struct {
 	time   int64
 }
 
-func (h *history) record(m *event.FarmUploadRequested) eventlog.Record {
+func (h *history) record(m proto.Message) eventlog.Record {
 	h.t.Helper()
 	e, err := eventlog.NewEvent("/test", m)
 	if err != nil {
@@ -143,6 +144,35 @@ func TestARequeuedUploadIsNoRepeatOfItsKey(t *testing.T) {
 	}
 }
 
+func factKey(fact uuid.UUID, key, body string) *event.FactKeyRequested {
+	return &event.FactKeyRequested{
+		FactId: fact[:], Idempotency: &event.Idempotency{Key: []byte(key), Body: []byte(body), KeepSeconds: 60},
+	}
+}
+
+func TestAKeyIsTheFirstFactsThatAsksForIt(t *testing.T) {
+	h := &history{t: t}
+	state, first := NewState(), uuid.New()
+	steps := []struct {
+		name string
+		m    proto.Message
+		want Outcome
+	}{
+		{"the first has it", factKey(first, "k", "b"), Outcome{Result: KeyTaken, Fact: first}},
+		{"a repeat is told the first", factKey(uuid.New(), "k", "b"), Outcome{Result: KeyTaken, Fact: first, Repeated: true}},
+		{"another body is refused", factKey(uuid.New(), "k", "c"), Outcome{Result: KeyReused}},
+		{"no key", factKey(uuid.New(), "", ""), Outcome{}},
+		{"no fact", &event.FactKeyRequested{Idempotency: &event.Idempotency{Key: []byte("l")}}, Outcome{}},
+		{"it used no run's number up", upload(1, "x86_64", 100), Outcome{Result: Accepted, Run: 1}},
+	}
+	for _, step := range steps {
+		record := h.record(step.m)
+		if got := Apply(state, &record); got != step.want {
+			t.Errorf("%s: got %+v, want %+v", step.name, got, step.want)
+		}
+	}
+}
+
 func TestTheOldestNaturalKeysAreForgottenAndCounted(t *testing.T) {
 	h := &history{t: t}
 	state := NewState()
@@ -172,6 +202,7 @@ func TestReplicasAgree(t *testing.T) {
 				records[i] = randomRecord(h, random, records[:i])
 			}
 			whole, cut := NewState(), random.IntN(len(records))
+			whole.Repeats.Limit = 4 // some keys are forgotten early
 			var resumed *State
 			for i := range records {
 				if i == cut {
@@ -208,9 +239,12 @@ func throughStore(t *testing.T, s *State) *State {
 func randomRecord(h *history, random *rand.Rand, earlier []eventlog.Record) eventlog.Record {
 	m := upload(uint64(random.IntN(3)+1), []string{"x", "x", "x", "y"}[random.IntN(4)], int64(random.IntN(60)), fmt.Sprint(random.IntN(20)), fmt.Sprint(random.IntN(20)))
 	if random.IntN(3) == 0 {
-		keyed(m, fmt.Sprint(random.IntN(10)), fmt.Sprint(random.IntN(2)))
+		keyed(m, fmt.Sprint(random.IntN(10)), fmt.Sprint(random.IntN(2))).Idempotency.Checked = uint64(random.IntN(60))
 	}
 	record := h.record(m)
+	if random.IntN(6) == 0 {
+		record = h.record(factKey(uuid.New(), fmt.Sprint(random.IntN(10)), fmt.Sprint(random.IntN(2))))
+	}
 	switch pick := random.IntN(12); {
 	case pick == 0 && len(earlier) > 0: // the same event twice, as a retried append leaves it
 		record.Event = earlier[random.IntN(len(earlier))].Event

@@ -83,7 +83,11 @@ type Idempotency struct {
 	// SHA-256 of the request body: another body under the same key is refused.
 	Body []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	// Seconds of log time for which the key is remembered.
-	KeepSeconds   int64 `protobuf:"varint,3,opt,name=keep_seconds,json=keepSeconds,proto3" json:"keep_seconds,omitempty"`
+	KeepSeconds int64 `protobuf:"varint,3,opt,name=keep_seconds,json=keepSeconds,proto3" json:"keep_seconds,omitempty"`
+	// How many keys the fold had taken when the door made sure that this one is none of them; 0 when it did not. A fold
+	// that does not remember the key and has forgotten a later one cannot tell: the request has no effect, and the door
+	// looks again.
+	Checked       uint64 `protobuf:"varint,4,opt,name=checked,proto3" json:"checked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +139,13 @@ func (x *Idempotency) GetBody() []byte {
 func (x *Idempotency) GetKeepSeconds() int64 {
 	if x != nil {
 		return x.KeepSeconds
+	}
+	return 0
+}
+
+func (x *Idempotency) GetChecked() uint64 {
+	if x != nil {
+		return x.Checked
 	}
 	return 0
 }
@@ -297,11 +308,12 @@ var File_millrace_event_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_millrace_event_v1_envelope_proto_rawDesc = "" +
 	"\n" +
-	" millrace/event/v1/envelope.proto\x12\x11millrace.event.v1\"V\n" +
+	" millrace/event/v1/envelope.proto\x12\x11millrace.event.v1\"p\n" +
 	"\vIdempotency\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\fR\x04body\x12!\n" +
-	"\fkeep_seconds\x18\x03 \x01(\x03R\vkeepSeconds\"5\n" +
+	"\fkeep_seconds\x18\x03 \x01(\x03R\vkeepSeconds\x12\x18\n" +
+	"\achecked\x18\x04 \x01(\x04R\achecked\"5\n" +
 	"\aBlobRef\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\"\xac\x01\n" +

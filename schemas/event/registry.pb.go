@@ -193,6 +193,7 @@ func (x *TokenAddRequested) GetIdempotency() *Idempotency {
 type TokenRevokeRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,2,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +233,13 @@ func (x *TokenRevokeRequested) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *TokenRevokeRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
 }
 
 // FarmUser is a person of the Performance Farm as it stands in events: the fold sees keyed hashes only.
@@ -506,6 +514,7 @@ type FarmUserSetRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          *FarmUser              `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	Staff         *bool                  `protobuf:"varint,2,opt,name=staff,proto3,oneof" json:"staff,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,3,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,10 +563,18 @@ func (x *FarmUserSetRequested) GetStaff() bool {
 	return false
 }
 
+func (x *FarmUserSetRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
 // FarmUserErased records that a user's own key was deleted; sessions end, personal data reads "erased".
 type FarmUserErased struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NameHash      []byte                 `protobuf:"bytes,1,opt,name=name_hash,json=nameHash,proto3" json:"name_hash,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,2,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +612,13 @@ func (*FarmUserErased) Descriptor() ([]byte, []int) {
 func (x *FarmUserErased) GetNameHash() []byte {
 	if x != nil {
 		return x.NameHash
+	}
+	return nil
+}
+
+func (x *FarmUserErased) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
 	}
 	return nil
 }
@@ -831,6 +855,7 @@ type FarmMachineRotateRequested struct {
 	Alias         string                 `protobuf:"bytes,1,opt,name=alias,proto3" json:"alias,omitempty"`
 	SecretHash    []byte                 `protobuf:"bytes,2,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
 	SealedSecret  []byte                 `protobuf:"bytes,3,opt,name=sealed_secret,json=sealedSecret,proto3" json:"sealed_secret,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,4,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -886,10 +911,18 @@ func (x *FarmMachineRotateRequested) GetSealedSecret() []byte {
 	return nil
 }
 
+func (x *FarmMachineRotateRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
 // FarmMachineRevokeRequested ends a machine's secret: uploads with it are refused.
 type FarmMachineRevokeRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Alias         string                 `protobuf:"bytes,1,opt,name=alias,proto3" json:"alias,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,2,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -931,6 +964,13 @@ func (x *FarmMachineRevokeRequested) GetAlias() string {
 	return ""
 }
 
+func (x *FarmMachineRevokeRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
 var File_millrace_event_v1_registry_proto protoreflect.FileDescriptor
 
 const file_millrace_event_v1_registry_proto_rawDesc = "" +
@@ -944,9 +984,10 @@ const file_millrace_event_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"token_hash\x18\x02 \x01(\fR\ttokenHash\x12+\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x17.millrace.event.v1.RoleR\x04role\x12@\n" +
-	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"*\n" +
+	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"l\n" +
 	"\x14TokenRevokeRequested\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"m\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
+	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"m\n" +
 	"\bFarmUser\x12\x1b\n" +
 	"\tname_hash\x18\x01 \x01(\fR\bnameHash\x12\x1d\n" +
 	"\n" +
@@ -966,13 +1007,15 @@ const file_millrace_event_v1_registry_proto_rawDesc = "" +
 	"\x0fsession_expires\x18\x05 \x01(\x03R\x0esessionExpires\x12\x14\n" +
 	"\x05staff\x18\x06 \x01(\bR\x05staff\"5\n" +
 	"\x10FarmSessionEnded\x12!\n" +
-	"\fsession_hash\x18\x01 \x01(\fR\vsessionHash\"l\n" +
+	"\fsession_hash\x18\x01 \x01(\fR\vsessionHash\"\xae\x01\n" +
 	"\x14FarmUserSetRequested\x12/\n" +
 	"\x04user\x18\x01 \x01(\v2\x1b.millrace.event.v1.FarmUserR\x04user\x12\x19\n" +
-	"\x05staff\x18\x02 \x01(\bH\x00R\x05staff\x88\x01\x01B\b\n" +
-	"\x06_staff\"-\n" +
+	"\x05staff\x18\x02 \x01(\bH\x00R\x05staff\x88\x01\x01\x12@\n" +
+	"\vidempotency\x18\x03 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotencyB\b\n" +
+	"\x06_staff\"o\n" +
 	"\x0eFarmUserErased\x12\x1b\n" +
-	"\tname_hash\x18\x01 \x01(\fR\bnameHash\"\x9d\x02\n" +
+	"\tname_hash\x18\x01 \x01(\fR\bnameHash\x12@\n" +
+	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"\x9d\x02\n" +
 	"\x17FarmMachineAddRequested\x12&\n" +
 	"\x0fowner_name_hash\x18\x01 \x01(\fR\rownerNameHash\x12\x14\n" +
 	"\x05alias\x18\x02 \x01(\tR\x05alias\x12 \n" +
@@ -993,14 +1036,16 @@ const file_millrace_event_v1_registry_proto_rawDesc = "" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12 \n" +
 	"\fby_name_hash\x18\x03 \x01(\fR\n" +
 	"byNameHash\x12@\n" +
-	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"x\n" +
+	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"\xba\x01\n" +
 	"\x1aFarmMachineRotateRequested\x12\x14\n" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12\x1f\n" +
 	"\vsecret_hash\x18\x02 \x01(\fR\n" +
 	"secretHash\x12#\n" +
-	"\rsealed_secret\x18\x03 \x01(\fR\fsealedSecret\"2\n" +
+	"\rsealed_secret\x18\x03 \x01(\fR\fsealedSecret\x12@\n" +
+	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"t\n" +
 	"\x1aFarmMachineRevokeRequested\x12\x14\n" +
-	"\x05alias\x18\x01 \x01(\tR\x05alias*Q\n" +
+	"\x05alias\x18\x01 \x01(\tR\x05alias\x12@\n" +
+	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency*Q\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x01\x12\x0f\n" +
@@ -1042,16 +1087,21 @@ var file_millrace_event_v1_registry_proto_goTypes = []any{
 var file_millrace_event_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: millrace.event.v1.TokenAddRequested.role:type_name -> millrace.event.v1.Role
 	15, // 1: millrace.event.v1.TokenAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	4,  // 2: millrace.event.v1.FarmSignInRequested.user:type_name -> millrace.event.v1.FarmUser
-	4,  // 3: millrace.event.v1.FarmUserSetRequested.user:type_name -> millrace.event.v1.FarmUser
-	15, // 4: millrace.event.v1.FarmMachineAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 5: millrace.event.v1.FarmMachineApproveRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 6: millrace.event.v1.FarmMachineEditRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	15, // 2: millrace.event.v1.TokenRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	4,  // 3: millrace.event.v1.FarmSignInRequested.user:type_name -> millrace.event.v1.FarmUser
+	4,  // 4: millrace.event.v1.FarmUserSetRequested.user:type_name -> millrace.event.v1.FarmUser
+	15, // 5: millrace.event.v1.FarmUserSetRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 6: millrace.event.v1.FarmUserErased.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 7: millrace.event.v1.FarmMachineAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 8: millrace.event.v1.FarmMachineApproveRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 9: millrace.event.v1.FarmMachineEditRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 10: millrace.event.v1.FarmMachineRotateRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // 11: millrace.event.v1.FarmMachineRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_millrace_event_v1_registry_proto_init() }

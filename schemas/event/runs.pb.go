@@ -241,6 +241,60 @@ func (x *FarmUploadRequested) GetIdempotency() *Idempotency {
 	return nil
 }
 
+// FactKeyRequested asks for an idempotency key on behalf of a fact, which cannot ask for itself: its topic has no fold.
+type FactKeyRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event id that the fact gets, from whichever request appends it; 16 bytes. Repeats are given the first one.
+	FactId        []byte       `protobuf:"bytes,1,opt,name=fact_id,json=factId,proto3" json:"fact_id,omitempty"`
+	Idempotency   *Idempotency `protobuf:"bytes,2,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FactKeyRequested) Reset() {
+	*x = FactKeyRequested{}
+	mi := &file_millrace_event_v1_runs_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FactKeyRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FactKeyRequested) ProtoMessage() {}
+
+func (x *FactKeyRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_runs_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FactKeyRequested.ProtoReflect.Descriptor instead.
+func (*FactKeyRequested) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_runs_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FactKeyRequested) GetFactId() []byte {
+	if x != nil {
+		return x.FactId
+	}
+	return nil
+}
+
+func (x *FactKeyRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
 var File_millrace_event_v1_runs_proto protoreflect.FileDescriptor
 
 const file_millrace_event_v1_runs_proto_rawDesc = "" +
@@ -258,7 +312,10 @@ const file_millrace_event_v1_runs_proto_rawDesc = "" +
 	"\bdocument\x18\x04 \x01(\v2\x1b.millrace.event.v1.DocumentR\bdocument\x12-\n" +
 	"\x05terms\x18\x05 \x03(\v2\x17.millrace.event.v1.TermR\x05terms\x12\"\n" +
 	"\rstored_run_id\x18\x06 \x01(\x04R\vstoredRunId\x12@\n" +
-	"\vidempotency\x18\a \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency*\xe4\x01\n" +
+	"\vidempotency\x18\a \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"m\n" +
+	"\x10FactKeyRequested\x12\x17\n" +
+	"\afact_id\x18\x01 \x01(\fR\x06factId\x12@\n" +
+	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency*\xe4\x01\n" +
 	"\bTermKind\x12\x19\n" +
 	"\x15TERM_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TERM_KIND_REPOSITORY\x10\x01\x12\x14\n" +
@@ -283,24 +340,26 @@ func file_millrace_event_v1_runs_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_event_v1_runs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_event_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_millrace_event_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_millrace_event_v1_runs_proto_goTypes = []any{
 	(TermKind)(0),               // 0: millrace.event.v1.TermKind
 	(*Term)(nil),                // 1: millrace.event.v1.Term
 	(*FarmUploadRequested)(nil), // 2: millrace.event.v1.FarmUploadRequested
-	(*Document)(nil),            // 3: millrace.event.v1.Document
-	(*Idempotency)(nil),         // 4: millrace.event.v1.Idempotency
+	(*FactKeyRequested)(nil),    // 3: millrace.event.v1.FactKeyRequested
+	(*Document)(nil),            // 4: millrace.event.v1.Document
+	(*Idempotency)(nil),         // 5: millrace.event.v1.Idempotency
 }
 var file_millrace_event_v1_runs_proto_depIdxs = []int32{
 	0, // 0: millrace.event.v1.Term.kind:type_name -> millrace.event.v1.TermKind
-	3, // 1: millrace.event.v1.FarmUploadRequested.document:type_name -> millrace.event.v1.Document
+	4, // 1: millrace.event.v1.FarmUploadRequested.document:type_name -> millrace.event.v1.Document
 	1, // 2: millrace.event.v1.FarmUploadRequested.terms:type_name -> millrace.event.v1.Term
-	4, // 3: millrace.event.v1.FarmUploadRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 3: millrace.event.v1.FarmUploadRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	5, // 4: millrace.event.v1.FactKeyRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_millrace_event_v1_runs_proto_init() }
@@ -315,7 +374,7 @@ func file_millrace_event_v1_runs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_event_v1_runs_proto_rawDesc), len(file_millrace_event_v1_runs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

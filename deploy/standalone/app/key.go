@@ -62,7 +62,7 @@ func (k *core) openKey(ctx context.Context, path string, policy keyPolicy) error
 			_, err := access.CheckKey(ctx, k.registry, k.keys)
 			return err
 		}
-		return ingest.NameKey(ctx, door.Connect(k.log, k.appender), door.Bind(eventlog.Registry, k.registry, k.appender), k.keys)
+		return ingest.NameKey(ctx, door.Connect(k.log, k.appender), door.Bind(eventlog.Registry, k.registry, k.appender, nil), k.keys)
 	})
 }
 

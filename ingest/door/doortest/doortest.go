@@ -85,11 +85,24 @@ type Fold[S, O any] struct {
 
 	mu       sync.Mutex
 	progress *fold.Progress[S, O]
+	stored   door.StoredKeys
 }
 
 // NewFold gives a replica that has read nothing.
 func NewFold[S, O any](log *Log, definition *fold.Definition[S, O]) *Fold[S, O] {
-	return &Fold[S, O]{log: log, definition: definition, progress: definition.Start()}
+	none := func(context.Context, string, []byte, uint64) (*door.StoredKey, error) { return nil, nil }
+	return &Fold[S, O]{log: log, definition: definition, progress: definition.Start(), stored: none}
+}
+
+// Stored says what the projections know of idempotency keys; a new fold's know none.
+func (f *Fold[S, O]) Stored(find door.StoredKeys) { f.stored = find }
+
+// Keys is how the fold answers by idempotency keys.
+func (f *Fold[S, O]) Keys() *fold.Keys[S, O] { return f.definition.Keys }
+
+// StoredKey finds a key in what Stored says.
+func (f *Fold[S, O]) StoredKey(ctx context.Context, key []byte, through uint64) (*door.StoredKey, error) {
+	return f.stored(ctx, f.definition.Topic, key, through)
 }
 
 // Topic is the fold's topic.
