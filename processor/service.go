@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/route"
 )
 
 // Dependencies are what the service works with. All are required but Moved.
@@ -49,6 +51,12 @@ type Service struct {
 	lag        *prometheus.GaugeVec
 	lagSeconds *prometheus.GaugeVec
 	logger     *slog.Logger
+	rebuilding rebuilding
+}
+
+// rebuilding is how far the rebuild of lost projections is.
+type rebuilding struct {
+	read, archived atomic.Int64
 }
 
 // New prepares a processor. Run starts it.
@@ -73,8 +81,8 @@ func New(config sink.Config, d Dependencies) (*Service, error) {
 	}, nil
 }
 
-// Prepare makes sure that there is a current generation whose tables exist: the first one on a new installation, a
-// rebuilt one where the projections were lost.
+// Prepare brings the current generation's tables up to date; a new installation gets its first ones. Projections that
+// were lost are left to Run, which may take long to build them again.
 func (s *Service) Prepare(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil {
 		return err
@@ -83,27 +91,34 @@ func (s *Service) Prepare(ctx context.Context) error {
 }
 
 func (s *Service) prepare(ctx context.Context) error {
+	serving, err := s.db.Serving(ctx)
+	if err != nil {
+		return err
+	}
+	if serving > 0 {
+		return s.db.MigrateGeneration(ctx, serving)
+	}
 	current, err := s.db.Current(ctx)
 	if err != nil {
 		return err
 	}
-	exists, err := s.db.Exists(ctx, s.db.Generation(max(1, current)))
+	archived, err := s.sink.Archive.Count(ctx)
 	if err != nil {
 		return err
 	}
-	if current > 0 && exists {
-		return s.db.MigrateGeneration(ctx, current)
+	s.rebuilding.archived.Store(archived)
+	if current > 0 || archived > 0 {
+		return nil
 	}
-	empty, err := s.sink.Archive.Empty(ctx)
-	if err != nil {
-		return err
+	return errors.Join(s.db.MigrateGeneration(ctx, 1), s.db.MakeCurrent(ctx, 1))
+}
+
+// Check fails while the projections are gone, and says how far they are built again.
+func (s *Service) Check(context.Context) error {
+	if s.generation.Number() > 0 {
+		return nil
 	}
-	if empty && current == 0 {
-		return errors.Join(s.db.MigrateGeneration(ctx, 1), s.db.MakeCurrent(ctx, 1))
-	}
-	s.logger.Warn("the projections are gone: building them again from the log")
-	_, err = s.rebuilder(nil).Rebuild(ctx, nil)
-	return err
+	return route.Busy(5*time.Second, "projections are being rebuilt: %d of %d events", s.rebuilding.read.Load(), s.rebuilding.archived.Load())
 }
 
 // Run works until ctx ends, on whichever generation is current. Prepare was called before.
@@ -112,12 +127,34 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.measureLag(ctx) })
 	group.Go(func() error {
 		for {
+			if err := s.restore(ctx); err != nil {
+				return err
+			}
 			if err := s.runGeneration(ctx, s.generation.Number()); err != nil {
 				return err
 			}
 		}
 	})
 	return group.Wait()
+}
+
+// restore builds the projections again when they are gone. Several processors may do so at the same time; one becomes
+// current and the others give up.
+func (s *Service) restore(ctx context.Context) error {
+	for s.generation.Number() == 0 {
+		if err := s.Prepare(ctx); err != nil || s.generation.Number() > 0 {
+			return err
+		}
+		s.logger.Warn("the projections are gone: building them again from the log", "events", s.rebuilding.archived.Load())
+		_, err := s.rebuilder(s.rebuilding.read.Store).Rebuild(ctx, nil)
+		if err != nil && !errors.Is(err, replay.ErrOvertaken) {
+			return err
+		}
+		if err := s.generation.Refresh(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // runGeneration works on one generation until another one is current.

@@ -238,6 +238,15 @@ func stringOf(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
+// Count is about how many records are archived.
+func (a *Archive) Count(ctx context.Context) (int64, error) {
+	var count uint64
+	if err := a.db.QueryRow(ctx, "SELECT count() FROM "+a.table).Scan(&count); err != nil {
+		return 0, fmt.Errorf("count the archive's records: %w", err)
+	}
+	return int64(count), nil
+}
+
 // Empty says whether nothing was ever archived.
 func (a *Archive) Empty(ctx context.Context) (bool, error) {
 	var any uint64

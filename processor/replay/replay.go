@@ -40,10 +40,6 @@ type Rebuilder struct {
 // may be nil, returns, the builder stays a member of the generation's group, so that it never falls behind.
 func (r *Rebuilder) Rebuild(ctx context.Context, hand func(context.Context) error) (Report, error) {
 	started := time.Now()
-	former, err := r.DB.Current(ctx)
-	if err != nil {
-		return Report{}, err
-	}
 	generation, err := r.DB.Allocate(ctx)
 	if err != nil {
 		return Report{}, err
@@ -53,7 +49,7 @@ func (r *Rebuilder) Rebuild(ctx context.Context, hand func(context.Context) erro
 	}
 	dependencies := r.Sink
 	dependencies.Writer = projection.NewWriter(r.DB, generation)
-	records, err := r.build(ctx, dependencies, generation, hand)
+	records, former, err := r.build(ctx, dependencies, generation, hand)
 	if err != nil {
 		return Report{}, err
 	}
@@ -64,19 +60,24 @@ func (r *Rebuilder) Rebuild(ctx context.Context, hand func(context.Context) erro
 	return Report{Generation: generation, Former: former, Records: records, Seconds: time.Since(started).Seconds()}, nil
 }
 
-// build fills a generation. Trends that touch much are postponed while the archive is read, and settled before anybody
-// sees them.
-func (r *Rebuilder) build(ctx context.Context, d sink.Dependencies, generation uint32, hand func(context.Context) error) (int64, error) {
+// build fills a generation and gives the one that was current before it. Trends that touch much are postponed while the
+// archive is read, and settled before anybody sees them.
+func (r *Rebuilder) build(ctx context.Context, d sink.Dependencies, generation uint32, hand func(context.Context) error,
+) (records int64, former uint32, err error) {
 	group, ctx := errgroup.WithContext(ctx)
-	trends, stop := context.WithCancel(ctx)
+	behind, stop := context.WithCancel(ctx)
 	defer stop()
-	group.Go(func() error {
-		if err := d.Writer.Run(trends, r.Logger); !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
-	})
-	var records int64
+	for _, work := range []func() error{
+		func() error { return d.Writer.Run(behind, r.Logger) },
+		func() error { return r.awaitNewer(behind, generation) },
+	} {
+		group.Go(func() error {
+			if err := work(); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		defer stop()
 		builder := sink.New(r.Config, d, generation, true)
@@ -84,9 +85,33 @@ func (r *Rebuilder) build(ctx context.Context, d sink.Dependencies, generation u
 		if records, err = r.readArchive(ctx, builder); err != nil {
 			return err
 		}
-		return r.follow(ctx, builder, d.Writer, generation, hand)
+		former, err = r.follow(ctx, builder, d.Writer, generation, hand)
+		return err
 	})
-	return records, group.Wait()
+	err = group.Wait()
+	return records, former, err
+}
+
+// ErrOvertaken means that a rebuild that began later became current, and has dropped what this one was building.
+var ErrOvertaken = errors.New("a rebuild that began later is current already")
+
+// awaitNewer returns when a newer generation is current.
+func (r *Rebuilder) awaitNewer(ctx context.Context, generation uint32) error {
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		current, err := r.DB.Current(ctx)
+		if err != nil {
+			r.Logger.Debug("whether another rebuild is current is not known", "error", err)
+		} else if current > generation {
+			return fmt.Errorf("%w: generation %d was being built, %d is current", ErrOvertaken, generation, current)
+		}
+	}
 }
 
 // readArchive projects everything that is archived and sets the group's marks behind it.
@@ -111,10 +136,11 @@ func (r *Rebuilder) readArchive(ctx context.Context, builder *sink.Sink) (int64,
 	return total, <-done
 }
 
-// follow tails the log until the new generation has reached the end that the log has now, then makes it current.
+// follow tails the log until the new generation has reached the end that the log has now, then makes it current and
+// gives the one that was current before.
 func (r *Rebuilder) follow(ctx context.Context, builder *sink.Sink, writer *projection.Writer, generation uint32,
 	hand func(context.Context) error,
-) error {
+) (former uint32, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	tailing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -132,6 +158,10 @@ func (r *Rebuilder) follow(ctx context.Context, builder *sink.Sink, writer *proj
 		if err := writer.Settle(ctx); err != nil {
 			return err
 		}
+		var err error
+		if former, err = r.DB.Current(ctx); err != nil {
+			return err
+		}
 		if err := r.DB.MakeCurrent(ctx, generation); err != nil {
 			return err
 		}
@@ -141,7 +171,8 @@ func (r *Rebuilder) follow(ctx context.Context, builder *sink.Sink, writer *proj
 		}
 		return hand(ctx)
 	})
-	return group.Wait()
+	err = group.Wait()
+	return former, err
 }
 
 // caughtUp waits until the generation's group has reached the ends of the log as they are now.

@@ -67,6 +67,9 @@ func (f *Farm) answer(c *gin.Context, p *page) error {
 	}
 	for {
 		generation := f.Generation()
+		if generation == 0 {
+			return route.Busy(time.Second, "the projections are being built; try again")
+		}
 		err := f.show(c, p, visitor, generation)
 		switch {
 		case !errors.Is(err, gate.ErrSuperseded):

@@ -19,7 +19,7 @@ const followEvery = 500 * time.Millisecond
 
 // Follow reads the current generation. Run keeps it up to date.
 func Follow(ctx context.Context, db *DB, logger *slog.Logger) (*Generation, error) {
-	number, err := db.Current(ctx)
+	number, err := db.Serving(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func Follow(ctx context.Context, db *DB, logger *slog.Logger) (*Generation, erro
 	return g, nil
 }
 
-// Number is the current generation, 0 while there is none.
+// Number is the current generation, 0 while there is none or while its tables are gone.
 func (g *Generation) Number() uint32 { return g.number.Load() }
 
 // Database is the current generation's database.
@@ -52,7 +52,7 @@ func (g *Generation) Run(ctx context.Context) error {
 
 // Refresh reads the current generation now.
 func (g *Generation) Refresh(ctx context.Context) error {
-	number, err := g.db.Current(ctx)
+	number, err := g.db.Serving(ctx)
 	if err != nil {
 		return err
 	}

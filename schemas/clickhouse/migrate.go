@@ -50,11 +50,24 @@ func (db *DB) migrate(ctx context.Context, database, folder string) error {
 // Current reads which generation of the projections readers use. It is 0 while there is none.
 func (db *DB) Current(ctx context.Context) (uint32, error) {
 	var generation uint32
-	err := db.QueryRow(ctx, "SELECT argMax(generation, at) FROM `"+db.Name+"`.generations WHERE state = 'current'").Scan(&generation)
+	err := db.QueryRow(ctx, "SELECT max(generation) FROM `"+db.Name+"`.generations WHERE state = 'current'").Scan(&generation)
 	if err != nil {
 		return 0, fmt.Errorf("read the current generation: %w", err)
 	}
 	return generation, nil
+}
+
+// Serving reads which generation readers can use: the current one, or 0 while its database is gone.
+func (db *DB) Serving(ctx context.Context) (uint32, error) {
+	current, err := db.Current(ctx)
+	if err != nil || current == 0 {
+		return 0, err
+	}
+	exists, err := db.Exists(ctx, db.Generation(current))
+	if err != nil || !exists {
+		return 0, err
+	}
+	return current, nil
 }
 
 // MakeCurrent names a generation current. Readers follow within a second.
@@ -66,17 +79,29 @@ func (db *DB) MakeCurrent(ctx context.Context, generation uint32) error {
 	return nil
 }
 
-// Allocate takes the number of a new generation.
+// databaseExists is the engine's code for a database that is there already.
+const databaseExists = 82
+
+// Allocate takes the number of a new generation and makes its database, which is what takes the number: of several
+// processes that try, the engine lets one.
 func (db *DB) Allocate(ctx context.Context) (uint32, error) {
 	var newest uint32
 	if err := db.QueryRow(ctx, "SELECT max(generation) FROM `"+db.Name+"`.generations").Scan(&newest); err != nil {
 		return 0, fmt.Errorf("read the newest generation: %w", err)
 	}
-	err := db.Exec(ctx, "INSERT INTO `"+db.Name+"`.generations (generation, state) VALUES (?, 'building')", newest+1)
-	if err != nil {
-		return 0, fmt.Errorf("begin generation %d: %w", newest+1, err)
+	for number := newest + 1; ; number++ {
+		err := db.Exec(ctx, "CREATE DATABASE `"+db.Generation(number)+"`")
+		if exception := (*ch.Exception)(nil); errors.As(err, &exception) && exception.Code == databaseExists {
+			continue
+		}
+		if err == nil {
+			err = db.Exec(ctx, "INSERT INTO `"+db.Name+"`.generations (generation, state) VALUES (?, 'building')", number)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("begin generation %d: %w", number, err)
+		}
+		return number, nil
 	}
-	return newest + 1, nil
 }
 
 // DropOlder removes the databases of all generations before one, but the one that readers may still be in.

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -35,6 +36,7 @@ type Health struct {
 	mu      sync.Mutex
 	asked   time.Time
 	missing []string
+	reasons map[string]string
 }
 
 // NewHealth makes a Health that is ready while every check passes. The names of
@@ -48,20 +50,27 @@ func (h *Health) Drain() { h.draining.Store(true) }
 
 // Missing lists the names of the checks that fail, in order.
 func (h *Health) Missing(ctx context.Context) []string {
+	missing, _ := h.look(ctx)
+	return missing
+}
+
+// look gives what is missing, with the reasons that are for everybody: those of
+// checks that failed with an *Error.
+func (h *Health) look(ctx context.Context) ([]string, map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.asked.IsZero() && time.Since(h.asked) < checkAge {
-		return h.missing
+		return h.missing, h.reasons
 	}
 	// Others will be given this result: the one who asked may not cut it short.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 	defer cancel()
-	h.missing = h.run(ctx)
+	h.missing, h.reasons = h.run(ctx)
 	h.asked = time.Now()
-	return h.missing
+	return h.missing, h.reasons
 }
 
-func (h *Health) run(ctx context.Context) []string {
+func (h *Health) run(ctx context.Context) (missing []string, reasons map[string]string) {
 	var wg sync.WaitGroup
 	var failures sync.Map
 	for name, check := range h.checks {
@@ -72,20 +81,27 @@ func (h *Health) run(ctx context.Context) []string {
 		})
 	}
 	wg.Wait()
-	var missing []string
 	for _, name := range slices.Sorted(maps.Keys(h.checks)) {
 		if err, failed := failures.Load(name); failed {
 			h.log.Warn("not ready", slog.String("missing", name), slog.Any("error", err))
 			missing = append(missing, name)
+			if public := (*Error)(nil); errors.As(err.(error), &public) {
+				if reasons == nil {
+					reasons = map[string]string{}
+				}
+				reasons[name] = public.Message
+			}
 		}
 	}
-	return missing
+	return missing, reasons
 }
 
 // state is the body of both answers.
 type state struct {
 	Status  string   `json:"status" doc:"ok, ready, not ready or draining"`
 	Missing []string `json:"missing,omitempty" doc:"what the process needs and cannot reach"`
+	// Reasons are those that are for everybody.
+	Reasons map[string]string `json:"reasons,omitempty" doc:"why, for some of what is missing"`
 }
 
 // Routes gives /healthz and /readyz, of the API "operations".
@@ -109,8 +125,8 @@ func (h *Health) ready(c *gin.Context) {
 		c.JSON(http.StatusServiceUnavailable, state{Status: "draining"})
 		return
 	}
-	if missing := h.Missing(c.Request.Context()); len(missing) > 0 {
-		c.JSON(http.StatusServiceUnavailable, state{Status: "not ready", Missing: missing})
+	if missing, reasons := h.look(c.Request.Context()); len(missing) > 0 {
+		c.JSON(http.StatusServiceUnavailable, state{Status: "not ready", Missing: missing, Reasons: reasons})
 		return
 	}
 	c.JSON(http.StatusOK, state{Status: "ready"})

@@ -151,16 +151,21 @@ func (p *process) compose(ctx context.Context) error {
 			return err
 		}
 	}
-	p.health = route.NewHealth(p.logger, map[string]route.Check{
-		"kafka": p.log.Ping, "clickhouse": p.db.Ping, "space": p.space.Check, "projections": p.hasGeneration,
-	})
+	checks := map[string]route.Check{"kafka": p.log.Ping, "clickhouse": p.db.Ping, "space": p.space.Check}
+	if p.options.Role != Ingest { // writes need no projections
+		checks["projections"] = p.projected
+	}
+	p.health = route.NewHealth(p.logger, checks)
 	return p.composeRoutes()
 }
 
-// hasGeneration is the readiness check "projections": a query service waits for a processor to make the first ones.
-func (p *process) hasGeneration(context.Context) error {
+// projected is the readiness check "projections": they are there.
+func (p *process) projected(ctx context.Context) error {
+	if p.processor != nil {
+		return p.processor.Check(ctx)
+	}
 	if p.generation.Number() == 0 {
-		return errors.New("no generation of the projections is there yet: start a processor")
+		return route.Busy(5*time.Second, "no generation of the projections is there: a processor makes it")
 	}
 	return nil
 }

@@ -83,11 +83,11 @@ func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error
 
 // composeIngest adds the write endpoints to the tables.
 func (p *process) composeIngest(settings ingest.Config) error {
-	look := lookups{process: p, projected: &atomic.Pointer[projectedRun]{}}
+	look := lookups{process: p, newest: &atomic.Pointer[projectedRun]{}}
 	var err error
 	p.ingest, err = ingest.New(settings, ingest.Dependencies{
 		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Keyring: p.keys, Packer: p.packer,
-		StoredRun: look.storedRun, Run: look.run, DeadLetter: look.deadLetter,
+		StoredRun: look.storedRun, StoredKey: storedKeysOf(look), Run: look.run, DeadLetter: look.deadLetter,
 		Now: time.Now, Metrics: p.metrics, Logger: p.logger,
 	})
 	if err != nil {
@@ -152,8 +152,12 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	server := &route.Server{Handler: public, Health: p.health, Log: p.logger, Drain: drainTime}
 	group.Go(func() error { return server.Serve(ctx, p.listener) })
-	p.logger.Info("serving", "role", string(p.options.Role), "address", "http://"+p.listener.Addr().String(),
-		"pages", "http://"+p.listener.Addr().String()+"/ui", "log", p.log.LogID, "epoch", p.epoch)
+	address := "http://" + p.listener.Addr().String()
+	logger := p.logger
+	if p.pages != nil {
+		logger = logger.With("pages", address+"/ui")
+	}
+	logger.Info("serving", "role", string(p.options.Role), "address", address, "log", p.log.LogID, "epoch", p.epoch)
 	if p.options.Started != nil {
 		p.options.Started(p.listener.Addr().String())
 	}

@@ -20,11 +20,14 @@ import (
 // that was in the log when it was asked.
 type lookups struct {
 	*process
-	projected *atomic.Pointer[projectedRun]
+	newest *atomic.Pointer[projectedRun]
 }
 
 // current waits until the projections of a topic contain what the log holds now, and gives their database.
 func (l lookups) current(ctx context.Context, topic string) (string, error) {
+	if err := l.projected(ctx); err != nil {
+		return "", err
+	}
 	target, err := l.gate.Target(ctx, eventlog.Position{}, topic)
 	if err != nil {
 		return "", err
@@ -41,9 +44,12 @@ func (l lookups) current(ctx context.Context, topic string) (string, error) {
 // through waits until the projections contain a run and all before it. That is long so for a run whose natural key the
 // fold has forgotten, so it is asked once and then known.
 func (l lookups) through(ctx context.Context, run uint64) (string, error) {
+	if err := l.projected(ctx); err != nil {
+		return "", err
+	}
 	generation := l.generation.Number()
 	database := l.db.Generation(generation)
-	if known := l.projected.Load(); known != nil && known.generation == generation && known.run >= run {
+	if known := l.newest.Load(); known != nil && known.generation == generation && known.run >= run {
 		return database, nil
 	}
 	var newest uint64
@@ -53,7 +59,7 @@ func (l lookups) through(ctx context.Context, run uint64) (string, error) {
 	if newest < run {
 		return l.current(ctx, eventlog.Runs)
 	}
-	l.projected.Store(&projectedRun{generation: generation, run: newest})
+	l.newest.Store(&projectedRun{generation: generation, run: newest})
 	return database, nil
 }
 

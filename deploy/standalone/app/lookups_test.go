@@ -28,7 +28,7 @@ func TestARunThatTheFoldForgotIsFoundByItsStartTimeToTheMicrosecond(t *testing.T
 	if err := errors.Join(batch.Append(stored.Run+1, uint64(1), later), batch.Send()); err != nil {
 		t.Fatal(err)
 	}
-	look := lookups{process: &process{core: l.core}, projected: &atomic.Pointer[projectedRun]{}}
+	look := lookups{process: &process{core: l.core}, newest: &atomic.Pointer[projectedRun]{}}
 	for _, tc := range []struct {
 		name    string
 		machine uint64

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS fold_state
 ENGINE = ReplacingMergeTree(position)
 ORDER BY (fold, version);
 
--- The generations of the projections. Readers use the newest row in state current.
+-- The generations of the projections. Readers use the greatest in state current.
 CREATE TABLE IF NOT EXISTS generations
 (
     generation UInt32,
