@@ -148,8 +148,15 @@ func (r *Repeats[O]) LookUp(key []byte) (checked, forgotten uint64) {
 	return r.Taken, r.Forgotten
 }
 
-// Forget takes back that a key was used: what it asked for is undone, so that its repeat is a new request.
-func (r *Repeats[O]) Forget(key string) { delete(r.Known, key) }
+// Undo notes that what a key's request did is undone: its repeat is given the zero outcome, by which the fold tells that it
+// is to be decided anew. The key stays known, so that nobody finds the old outcome in the projections.
+func (r *Repeats[O]) Undo(key string) {
+	if known, ok := r.Known[key]; ok {
+		var none O
+		known.Outcome = none
+		r.Known[key] = known
+	}
+}
 
 func (r *Repeats[O]) expire(now int64) {
 	for len(r.Order) > 0 {

@@ -1,0 +1,359 @@
+package jobs
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/schemas/event"
+	"github.com/millrace/millrace/schemas/eventlog"
+)
+
+// Apply folds one record.
+func Apply(s *State, record *eventlog.Record) Outcome {
+	s.now = record.LogTime
+	if record.Malformed != nil {
+		return Outcome{}
+	}
+	message, err := record.Decode()
+	if err != nil || !s.recent.First(record.ID, s.now) {
+		return Outcome{}
+	}
+	switch m := message.(type) {
+	case *event.JobSubmitted:
+		return s.once(m.GetIdempotency(), func() Outcome { return s.submit(m) })
+	case *event.JobBatchSubmitted:
+		return s.once(m.GetIdempotency(), func() Outcome { return s.submitBatch(m) })
+	case *event.JobAttachmentsStored:
+		return s.attach(m)
+	case *event.JobClaimRequested:
+		return s.claim(m, record.ID)
+	case *event.JobReleased:
+		return s.release(m)
+	case *event.JobHeartbeat:
+		return s.heartbeat(m)
+	case *event.JobLeaseExpired:
+		return s.expire(m)
+	case *event.JobStateReported:
+		return s.once(m.GetIdempotency(), func() Outcome { return s.report(m) })
+	case *event.JobCancelRequested:
+		return s.once(m.GetIdempotency(), func() Outcome { return s.cancel(m) })
+	case *event.JobsPublished:
+		return Outcome{Result: Done}
+	}
+	return Outcome{}
+}
+
+// once answers a repeated idempotency key with the first answer; only what was done takes the key.
+func (s *State) once(key *event.Idempotency, decide func() Outcome) Outcome {
+	first, verdict := s.repeats.Look(key, s.now)
+	if verdict != fold.New && !undone(verdict, first) {
+		return answer(verdict, first)
+	}
+	outcome := decide()
+	if outcome.Result == Done {
+		s.repeats.Remember(key, s.now, outcome)
+	}
+	return outcome
+}
+
+// undone says that a key was taken for what did not last: a hand-out that was taken back.
+func undone(verdict fold.Verdict, first Outcome) bool {
+	return verdict == fold.Repeated && first.Result == Ignored
+}
+
+// answer is the outcome of a request whose key is not new.
+func answer(verdict fold.Verdict, first Outcome) Outcome {
+	switch verdict {
+	case fold.Repeated:
+		first.Repeated = true
+		return first
+	case fold.Reused:
+		return Outcome{Result: KeyReused}
+	}
+	return Outcome{Result: KeyUnchecked}
+}
+
+func (s *State) submit(m *event.JobSubmitted) Outcome {
+	l := s.queue(m.GetQueue(), m.GetFamily()).lane(laneKey{held: m.GetAwaitsAttachments(), excluded: m.GetExcludedAgents()})
+	j := s.add(l, m.GetPriority(), ToName(m.GetJobId()))
+	if m.GetAwaitsAttachments() {
+		j.attachments = AwaitsAttachments
+	}
+	return s.done(j)
+}
+
+func (s *State) submitBatch(m *event.JobBatchSubmitted) Outcome {
+	if m.GetCount() == 0 {
+		return Outcome{}
+	}
+	l := s.queue(m.GetQueue(), m.GetFamily()).lane(laneKey{})
+	first := s.add(l, m.GetPriority(), Name{})
+	for range m.GetCount() - 1 {
+		s.add(l, m.GetPriority(), Name{})
+	}
+	outcome := s.done(first)
+	outcome.Count = m.GetCount()
+	return outcome
+}
+
+func (s *State) add(l *lane, priority int64, name Name) *job {
+	s.last++
+	j := &job{seq: s.last, priority: priority, name: name, submitted: s.now}
+	s.jobs[j.seq] = j
+	l.join(j)
+	s.enlist(j)
+	return j
+}
+
+// done is the outcome of an event that changed a job which lives on.
+func (s *State) done(j *job) Outcome {
+	q := j.lane.queue
+	return Outcome{Result: Done, Job: j.show(), Count: 1, Waiting: q.waiting(), Out: q.out}
+}
+
+func refused(result Result, j *job) Outcome {
+	if j == nil {
+		return Outcome{Result: result}
+	}
+	return Outcome{Result: result, Job: j.show()}
+}
+
+func (s *State) attach(m *event.JobAttachmentsStored) Outcome {
+	j := s.attachable(m.GetJob())
+	switch {
+	case j == nil:
+		return refused(NotFound, nil)
+	case j.handout != nil:
+		return refused(NotWaiting, j)
+	case j.attachments == NoAttachments:
+		return refused(NotAwaiting, j)
+	case j.attachments == HasAttachments:
+		return refused(Known, j)
+	}
+	j.attachments = HasAttachments
+	s.move(j, false, j.lane.second)
+	return s.done(j)
+}
+
+// attachable finds the job that attachments are for: of several with one id the oldest that waits for them.
+func (s *State) attachable(ref *event.JobRef) *job {
+	found := s.find(ref)
+	if g := s.groups[ToName(ref.GetJobId())]; g != nil {
+		if first, ok := g.waiting.Min(); ok {
+			found = first
+		}
+		g.waiting.Scan(func(j *job) bool {
+			if j.attachments == AwaitsAttachments {
+				found = j
+			}
+			return j.attachments != AwaitsAttachments
+		})
+	}
+	return found
+}
+
+func (s *State) claim(m *event.JobClaimRequested, id uuid.UUID) Outcome {
+	outcome := s.once(m.GetIdempotency(), func() Outcome {
+		j := s.claimable(m)
+		if j == nil {
+			return Outcome{Result: Nothing}
+		}
+		s.handOut(j, m, id)
+		return s.done(j)
+	})
+	if !outcome.Repeated {
+		return outcome
+	}
+	// The answer to this repeat counts now: a release of the first one must not take the job from who gets it.
+	if j := s.jobs[outcome.Job.Seq]; j != nil && j.current(outcome.Job.Attempt) {
+		j.handout.claim = id
+		outcome.Job = j.show()
+	}
+	return outcome
+}
+
+// claimable finds the job that a claim gets; nil when there is none.
+func (s *State) claimable(m *event.JobClaimRequested) *job {
+	if m.GetJob() == nil {
+		return s.best(m.GetQueues(), m.GetAsker(), m.GetOneOfId())
+	}
+	j := s.find(m.GetJob())
+	if j == nil || j.handout != nil || !j.lane.mayHave(m.GetAsker(), m.GetOneOfId()) {
+		return nil
+	}
+	return j
+}
+
+func (s *State) handOut(j *job, m *event.JobClaimRequested, id uuid.UUID) {
+	lease := m.GetLease()
+	h := &handout{
+		asker: m.GetAsker(), claim: id, key: string(m.GetIdempotency().GetKey()), since: s.now, duration: max(0, lease.GetDuration()),
+		requeues: lease.GetRequeues(), endState: lease.GetEndState(),
+	}
+	j.attempt++
+	s.takeOut(j, h)
+}
+
+// takeOut moves a job from its place in the queue to who works on it.
+func (s *State) takeOut(j *job, h *handout) {
+	j.lane.waiting.Delete(j)
+	j.lane.queue.out++
+	j.handout = h
+	s.out.Set(j)
+	s.renew(j)
+	s.regroup(j)
+}
+
+// renew lets a lease begin now.
+func (s *State) renew(j *job) {
+	h := j.handout
+	if h.duration == 0 {
+		return
+	}
+	if h.expires != 0 {
+		s.leased.Delete(j)
+	}
+	h.expires = s.now + h.duration
+	s.leased.Set(j)
+}
+
+// takeBack ends a hand-out.
+func (s *State) takeBack(j *job) {
+	s.out.Delete(j)
+	if j.handout.expires != 0 {
+		s.leased.Delete(j)
+	}
+	j.lane.queue.out--
+	j.handout = nil
+}
+
+// requeue brings a job that is out back to its place.
+func (s *State) requeue(j *job) Outcome {
+	s.repeats.Undo(j.handout.key)
+	s.takeBack(j)
+	j.lane.waiting.Set(j)
+	s.regroup(j)
+	return s.done(j)
+}
+
+// end takes a job out of the fold. Its outcome shows it as it was.
+func (s *State) end(j *job) Outcome {
+	outcome := Outcome{Result: Done, Job: j.show(), Count: 1, Ended: true}
+	s.strike(j)
+	q := j.lane.queue
+	s.leave(j)
+	if j.handout != nil {
+		s.takeBack(j)
+	}
+	delete(s.jobs, j.seq)
+	outcome.Waiting, outcome.Out = q.waiting(), q.out
+	return outcome
+}
+
+func (s *State) release(m *event.JobReleased) Outcome {
+	j := s.jobs[m.GetSeq()]
+	if j == nil {
+		return refused(NotFound, nil)
+	}
+	if j.handout == nil || j.handout.claim.String() != m.GetClaimId() {
+		return refused(Stale, j)
+	}
+	if j.handout.cancelled {
+		return s.end(j)
+	}
+	return s.requeue(j)
+}
+
+// current says whether an attempt is the one that is out.
+func (j *job) current(attempt uint32) bool { return j.handout != nil && j.attempt == attempt }
+
+func (s *State) heartbeat(m *event.JobHeartbeat) Outcome {
+	j := s.jobs[m.GetSeq()]
+	if j == nil {
+		return refused(NotFound, nil)
+	}
+	if !j.current(m.GetAttempt()) {
+		return refused(Stale, j)
+	}
+	s.renew(j)
+	return s.done(j)
+}
+
+func (s *State) expire(m *event.JobLeaseExpired) Outcome {
+	j := s.jobs[m.GetSeq()]
+	switch {
+	case j == nil:
+		return refused(NotFound, nil)
+	case !j.current(m.GetAttempt()):
+		return refused(Stale, j)
+	case j.handout.expires == 0 || s.now < j.handout.expires:
+		return refused(Early, j)
+	}
+	j.expiries++
+	if j.handout.cancelled || uint32(j.expiries) > j.handout.requeues {
+		return s.end(j)
+	}
+	return s.requeue(j)
+}
+
+func (s *State) report(m *event.JobStateReported) Outcome {
+	j := s.find(m.GetJob())
+	byAttempt := m.GetAttempt() != 0
+	switch {
+	case j == nil && !byAttempt && m.GetJob().GetSeq() > 0 && m.GetJob().GetSeq() <= s.last:
+		return Outcome{Result: Late, Job: Job{Seq: m.GetJob().GetSeq()}}
+	case j == nil:
+		return refused(NotFound, nil)
+	case byAttempt && !j.current(m.GetAttempt()):
+		return refused(Stale, j)
+	case m.GetFinal():
+		return s.end(j)
+	case j.handout == nil:
+		return s.reportWaiting(j, m)
+	case !byAttempt && m.GetState() == StateWaiting:
+		return s.requeue(j)
+	}
+	s.renew(j)
+	return s.done(j)
+}
+
+// reportWaiting is a report on a job that nobody has taken. It takes it out of the queue, unless it was handed out before:
+// then it comes from who lost it.
+func (s *State) reportWaiting(j *job, m *event.JobStateReported) Outcome {
+	if j.attempt == 0 && m.GetState() != StateWaiting {
+		s.takeOut(j, &handout{asker: m.GetReporter(), since: s.now})
+	}
+	return s.done(j)
+}
+
+func (s *State) cancel(m *event.JobCancelRequested) Outcome {
+	j := s.find(m.GetJob())
+	switch {
+	case j == nil:
+		return refused(NotFound, nil)
+	case j.handout == nil:
+		return s.end(j)
+	case j.handout.cancelled:
+		return refused(Cancelled, j)
+	}
+	j.handout.cancelled = true
+	return s.done(j)
+}
+
+// find gives the live job that a reference names; nil when there is none. Of several with one id it is the newest that
+// is out, else the oldest.
+func (s *State) find(ref *event.JobRef) *job {
+	if ref.GetJobId() == "" {
+		return s.jobs[ref.GetSeq()]
+	}
+	name := ToName(ref.GetJobId())
+	g := s.groups[name]
+	if g == nil {
+		return s.named[name]
+	}
+	found, ok := g.out.Max()
+	if !ok {
+		found, _ = g.waiting.Min()
+	}
+	return found
+}
