@@ -87,16 +87,23 @@ func secretOf(asked string) (string, error) {
 	if asked == "" {
 		return pgperffarm.NewSecret(), nil
 	}
-	const longest = 128
-	if len(asked) > longest {
-		return "", route.Errorf(http.StatusBadRequest, "member /secret must have at most %d characters, not %d", longest, len(asked))
+	return asked, checkHeaderText("secret", asked, maxSecret)
+}
+
+// maxSecret is the longest secret of a machine in bytes.
+const maxSecret = 128
+
+// checkHeaderText bounds a secret of the operator's choice, which travels in a header.
+func checkHeaderText(member, text string, longest int) error {
+	if len(text) > longest {
+		return route.Errorf(http.StatusBadRequest, "member /%s must have at most %d characters, not %d", member, longest, len(text))
 	}
-	for i := range len(asked) {
-		if asked[i] <= ' ' || asked[i] > '~' {
-			return "", route.Errorf(http.StatusBadRequest, "member /secret must be printable ASCII without spaces: it travels in a header")
+	for i := range len(text) {
+		if text[i] <= ' ' || text[i] > '~' {
+			return route.Errorf(http.StatusBadRequest, "member /%s must be printable ASCII without spaces: it travels in a header", member)
 		}
 	}
-	return asked, nil
+	return nil
 }
 
 // rotateMachine answers POST /millrace/v1/admin/pgperffarm/machines/rotate.

@@ -1,4 +1,4 @@
-// Package operator is what only the operator may do: make staff and machines, give out tokens, erase people, and put
+// Package operator is what only the operator may do: make staff and machines, give out tokens and keys, erase people, and put
 // dead letters back into the log. The same table serves the Unix socket of one machine and /millrace/v1 of a cluster.
 package operator
 
@@ -100,6 +100,12 @@ func refusalOf(result registry.Result) error {
 		return route.Errorf(http.StatusNotFound, "no user has this name: make one with user set, or have them sign in")
 	case registry.UnknownToken:
 		return route.Errorf(http.StatusNotFound, "no token has this name")
+	case registry.DebciKeyTaken:
+		return route.Errorf(http.StatusConflict, "another debci user has this key: take another one, or none for a random one")
+	case registry.UnknownDebciUser:
+		return route.Errorf(http.StatusNotFound, "no debci user has this name")
+	case registry.UnknownDebciKey:
+		return route.Errorf(http.StatusNotFound, "the debci user has no such key")
 	case registry.KeyReused:
 		return door.KeyReused()
 	}

@@ -18,6 +18,8 @@ func (o *Operator) Routes() []route.Route {
 		adminRoute(admin+"/pgperffarm/machines/rotate", "Give a machine another secret", MachineRotate{}, 200, Machine{}, o.rotateMachine),
 		adminRoute(admin+"/pgperffarm/machines/revoke", "End a machine's secret", MachineName{}, 200, Machine{}, o.revokeMachine),
 		adminRoute(admin+"/pgperffarm/machines/approve", "Approve a machine", MachineName{}, 200, Machine{}, o.approveMachine),
+		adminRoute(admin+"/debci/keys", "Give a debci user a key", DebciKeyAdd{}, 201, DebciKey{}, o.addDebciKey),
+		adminRoute(admin+"/debci/keys/revoke", "End keys of a debci user", DebciKeyRevoke{}, 200, DebciKey{}, o.revokeDebciKey),
 		adminRoute(admin+"/tokens", "Give out a token", TokenAdd{}, 201, Token{}, o.addToken),
 		adminRoute(admin+"/tokens/revoke", "End a token", TokenName{}, 200, Token{}, o.revokeToken),
 		adminRoute(admin+"/users/erase", "Erase a user's personal data", UserErase{}, 200, User{}, o.eraseUser),

@@ -1,6 +1,8 @@
 package operator
 
 import (
+	"crypto/sha256"
+	"errors"
 	"net/http"
 	"strings"
 	"unicode"
@@ -22,12 +24,12 @@ type UserSet struct {
 
 // User is the answer to a command about a user.
 type User struct {
-	UserID uint64 `json:"user_id"`
+	UserID uint64 `json:"user_id" doc:"the number at the Performance Farm; 0 for a user of debci alone"`
 }
 
 // UserErase is the command that erases a user.
 type UserErase struct {
-	Name string `json:"name" doc:"the community user name"`
+	Name string `json:"name" doc:"the community user name, or a debci user's"`
 }
 
 // setUser answers POST /millrace/v1/admin/pgperffarm/users.
@@ -82,8 +84,8 @@ func (o *Operator) sealedProfile(name registry.Hash) (sealed []byte) {
 	return sealed
 }
 
-// eraseUser answers POST /millrace/v1/admin/users/erase. The user's own key is deleted once the log says so; when that
-// fails the command is repeated.
+// eraseUser answers POST /millrace/v1/admin/users/erase: whoever has the name, at the Performance Farm or at debci. A
+// user's own key is deleted once the log says so; when that fails the command is repeated.
 func (o *Operator) eraseUser(c *gin.Context) {
 	asked, key, err := command[UserErase](o, c)
 	if err == nil {
@@ -93,16 +95,54 @@ func (o *Operator) eraseUser(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	name := access.HashUser(o.Keyring, asked.Name)
-	outcome, err := o.decide(c, &event.FarmUserErased{NameHash: name[:], Idempotency: key})
-	if err == nil && (!outcome.Repeated || o.erased(outcome.ID)) {
-		err = o.Keyring.Erase(access.Subject(name))
+	farm, err := o.eraseFarmUser(c, asked.Name, key)
+	if err == nil || isUnknown(err) {
+		known := err == nil
+		if err = o.eraseDebciUser(c, asked.Name, key); isUnknown(err) && known {
+			err = nil
+		}
 	}
 	if err != nil {
 		route.Refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, User{UserID: outcome.ID})
+	c.JSON(http.StatusOK, User{UserID: farm})
+}
+
+func isUnknown(err error) bool {
+	refusal := (*route.Error)(nil)
+	return errors.As(err, &refusal) && refusal.Status == http.StatusNotFound
+}
+
+func (o *Operator) eraseFarmUser(c *gin.Context, user string, key *event.Idempotency) (uint64, error) {
+	name := access.HashUser(o.Keyring, user)
+	outcome, err := o.decide(c, &event.FarmUserErased{NameHash: name[:], Idempotency: key})
+	if err == nil && (!outcome.Repeated || o.erased(outcome.ID)) {
+		err = o.Keyring.Erase(access.Subject(name))
+	}
+	return outcome.ID, err
+}
+
+func (o *Operator) eraseDebciUser(c *gin.Context, user string, key *event.Idempotency) error {
+	if key != nil { // the first request has taken it
+		own := sha256.Sum256(append([]byte("debci"), key.GetKey()...))
+		key = &event.Idempotency{Key: own[:], Body: key.GetBody(), KeepSeconds: key.GetKeepSeconds()}
+	}
+	name := access.HashDebciUser(o.Keyring, user)
+	outcome, err := o.decide(c, &event.DebciUserErased{NameHash: name[:], Idempotency: key})
+	if isUnknown(err) {
+		return route.Errorf(http.StatusNotFound, "no user has this name, neither at the Performance Farm nor at debci")
+	}
+	if err == nil && (!outcome.Repeated || !o.hasDebciUser(name)) {
+		err = o.Keyring.Erase(access.DebciSubject(name))
+	}
+	return err
+}
+
+// hasDebciUser tells whether a debci user is known, perhaps since the user was erased.
+func (o *Operator) hasDebciUser(name registry.Hash) (has bool) {
+	o.Registry.View(func(s *registry.State) { _, has = s.DebciUsers[name] })
+	return has
 }
 
 // erased tells whether a user is still erased: one who came back after the first request keeps the new key when that

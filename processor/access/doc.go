@@ -1,5 +1,5 @@
 // Package access finds out who sent a request and whether a route lets them in: sessions, request forgery and machine
-// secrets of the Performance Farm, tokens of Millrace's own API. Both the write and the read side use it.
+// secrets of the Performance Farm, keys of debci, tokens of Millrace's own API. Both the write and the read side use it.
 //
 // It answers from the registry's fold. A refusal that rests on folded state is given only after the replica has caught
 // up to the log's end as of the request's arrival, so that who was let in a moment ago at another replica is let in here.

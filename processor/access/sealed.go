@@ -19,6 +19,9 @@ const (
 	purposeSession = "farm-session"
 	purposeMachine = "farm-machine-secret"
 	purposeToken   = "token"
+
+	purposeDebciUser = "debci-user"
+	purposeDebciKey  = "debci-key"
 )
 
 // HashUser gives the hash under which a community user stands in the log.

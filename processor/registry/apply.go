@@ -66,6 +66,12 @@ func (s *State) apply(message any, now int64) Outcome {
 		return s.addToken(m)
 	case *event.TokenRevokeRequested:
 		return s.revokeToken(m)
+	case *event.DebciKeyAddRequested:
+		return s.addDebciKey(m)
+	case *event.DebciKeyRevokeRequested:
+		return s.revokeDebciKey(m)
+	case *event.DebciUserErased:
+		return s.eraseDebciUser(m)
 	}
 	return Outcome{}
 }

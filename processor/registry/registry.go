@@ -83,7 +83,11 @@ type State struct {
 	Swept   int
 	Tokens  map[Hash]*Token
 	TokenOf map[string]Hash
-	Repeats fold.Repeats[Outcome]
+	// DebciUsers are the debci users' names by their hashes, each sealed under the user's own key.
+	DebciUsers map[Hash][]byte
+	// DebciKeys gives for each key that works whose it is.
+	DebciKeys map[Hash]Hash
+	Repeats   fold.Repeats[Outcome]
 }
 
 // Result is what became of a request.
@@ -109,6 +113,10 @@ const (
 	SecretTaken
 	// KeyUnchecked is a request whose key may be a forgotten one: it had no effect.
 	KeyUnchecked
+	// DebciKeyTaken is a key that another debci user has.
+	DebciKeyTaken
+	UnknownDebciUser
+	UnknownDebciKey
 )
 
 // Outcome is the answer that the log gives to a request. Its fields are stored, for repeats.
@@ -123,7 +131,7 @@ type Outcome struct {
 // Fold is the registry's fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "registry", Version: 2, Topic: eventlog.Registry,
+		Name: "registry", Version: 3, Topic: eventlog.Registry,
 		New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
@@ -137,6 +145,7 @@ func NewState() *State {
 	return &State{
 		Names: map[Hash]uint64{}, Emails: map[Hash]uint64{}, Aliases: map[string]uint64{}, Secrets: map[Hash]uint64{},
 		Sessions: map[Hash]Session{}, Callbacks: map[Hash]int64{}, Tokens: map[Hash]*Token{}, TokenOf: map[string]Hash{},
+		DebciUsers: map[Hash][]byte{}, DebciKeys: map[Hash]Hash{},
 	}
 }
 

@@ -181,6 +181,46 @@ func TestTokensAreNamedOnceAndEndWhenRevoked(t *testing.T) {
 	}
 }
 
+func TestEachKeyOfADebciUserWorksUntilItIsRevoked(t *testing.T) {
+	add := func(user, key string) proto.Message {
+		return &event.DebciKeyAddRequested{NameHash: hash(user), SealedName: []byte("sealed " + user), KeyHash: hash(key)}
+	}
+	revoke := func(user, key string) proto.Message {
+		return &event.DebciKeyRevokeRequested{NameHash: hash(user), KeyHash: hash(key)}
+	}
+	done := Outcome{Result: Done}
+	state := play(t, []step{
+		{"first key", add("jane", "a"), done},
+		{"second key", add("jane", "b"), done},
+		{"third key", add("jane", "c"), done},
+		{"a key that she has", add("jane", "b"), done},
+		{"a key of another's", add("joe", "a"), Outcome{Result: DebciKeyTaken}},
+		{"somebody unknown", revoke("joe", "a"), Outcome{Result: UnknownDebciUser}},
+		{"joe's key", add("joe", "d"), done},
+		{"another's key", revoke("joe", "a"), Outcome{Result: UnknownDebciKey}},
+		{"revoke one", revoke("jane", "a"), done},
+		{"revoke it again", revoke("jane", "a"), Outcome{Result: UnknownDebciKey}},
+	})
+	works := func(key string) bool {
+		user, name, ok := state.DebciKey(Hash(hash(key)))
+		return ok && user == Hash(hash("jane")) && string(name) == "sealed jane"
+	}
+	if works("a") || !works("b") || !works("c") {
+		t.Error("of three keys the revoked one must not work and the others must")
+	}
+	for _, m := range []proto.Message{
+		&event.DebciKeyRevokeRequested{NameHash: hash("jane")}, &event.DebciUserErased{NameHash: hash("joe")},
+	} {
+		record := recordOf(t, 99, m)
+		if got := Apply(state, &record); got != done {
+			t.Errorf("%T: %+v", m, got)
+		}
+	}
+	if len(state.DebciKeys) != 0 || len(state.DebciUsers) != 1 {
+		t.Errorf("after all keys of one were revoked and the other was erased, %d keys work and %d users are known", len(state.DebciKeys), len(state.DebciUsers))
+	}
+}
+
 func TestARepeatedKeyGetsTheFirstAnswerAndNoSecondEffect(t *testing.T) {
 	key := &event.Idempotency{Key: []byte("k"), Body: []byte("b"), KeepSeconds: 60}
 	first, other := addMachine("jane", "otter", "a"), addMachine("jane", "newt", "b")
@@ -292,7 +332,7 @@ func randomMessage(random *rand.Rand) proto.Message {
 	key := &event.Idempotency{
 		Key: []byte(pick("k", 8)), Body: []byte(pick("b", 2)), KeepSeconds: 20, Checked: uint64(random.IntN(60)),
 	}
-	switch random.IntN(12) {
+	switch random.IntN(15) {
 	case 0, 1:
 		m := signIn(name, pick("mail", 5), pick("c", 1000), pick("s", 1000))
 		m.SessionExpires, m.CallbackExpires = int64(random.IntN(300)), int64(random.IntN(300))
@@ -315,6 +355,12 @@ func randomMessage(random *rand.Rand) proto.Message {
 		return &event.FarmMachineRotateRequested{Alias: alias, SecretHash: hash(pick("secret", 1000)), Idempotency: key}
 	case 10:
 		return &event.FarmMachineRevokeRequested{Alias: alias, Idempotency: key}
+	}
+	switch random.IntN(4) {
+	case 0, 1:
+		return &event.DebciKeyAddRequested{NameHash: hash(name), SealedName: []byte(name), KeyHash: hash(pick("dk", 20)), Idempotency: key}
+	case 2:
+		return &event.DebciKeyRevokeRequested{NameHash: hash(name), KeyHash: hash(pick("dk", 20))}
 	}
 	return &event.TokenAddRequested{Name: pick("token", 5), TokenHash: hash(pick("t", 50)), Role: event.Role_ROLE_VIEWER}
 }

@@ -971,6 +971,193 @@ func (x *FarmMachineRevokeRequested) GetIdempotency() *Idempotency {
 	return nil
 }
 
+// DebciKeyAddRequested gives a debci user one more key. The first one makes the user.
+type DebciKeyAddRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keyed hash of the user name, the identity.
+	NameHash []byte `protobuf:"bytes,1,opt,name=name_hash,json=nameHash,proto3" json:"name_hash,omitempty"`
+	// The user name, sealed under the user's own key.
+	SealedName []byte `protobuf:"bytes,2,opt,name=sealed_name,json=sealedName,proto3" json:"sealed_name,omitempty"`
+	// Keyed hash of the key: the key itself is shown once and never stored.
+	KeyHash       []byte       `protobuf:"bytes,3,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	Idempotency   *Idempotency `protobuf:"bytes,4,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DebciKeyAddRequested) Reset() {
+	*x = DebciKeyAddRequested{}
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DebciKeyAddRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DebciKeyAddRequested) ProtoMessage() {}
+
+func (x *DebciKeyAddRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DebciKeyAddRequested.ProtoReflect.Descriptor instead.
+func (*DebciKeyAddRequested) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_registry_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DebciKeyAddRequested) GetNameHash() []byte {
+	if x != nil {
+		return x.NameHash
+	}
+	return nil
+}
+
+func (x *DebciKeyAddRequested) GetSealedName() []byte {
+	if x != nil {
+		return x.SealedName
+	}
+	return nil
+}
+
+func (x *DebciKeyAddRequested) GetKeyHash() []byte {
+	if x != nil {
+		return x.KeyHash
+	}
+	return nil
+}
+
+func (x *DebciKeyAddRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
+// DebciKeyRevokeRequested ends one key of a debci user, or all.
+type DebciKeyRevokeRequested struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	NameHash []byte                 `protobuf:"bytes,1,opt,name=name_hash,json=nameHash,proto3" json:"name_hash,omitempty"`
+	// Empty for all keys.
+	KeyHash       []byte       `protobuf:"bytes,2,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"`
+	Idempotency   *Idempotency `protobuf:"bytes,3,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DebciKeyRevokeRequested) Reset() {
+	*x = DebciKeyRevokeRequested{}
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DebciKeyRevokeRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DebciKeyRevokeRequested) ProtoMessage() {}
+
+func (x *DebciKeyRevokeRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DebciKeyRevokeRequested.ProtoReflect.Descriptor instead.
+func (*DebciKeyRevokeRequested) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_registry_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DebciKeyRevokeRequested) GetNameHash() []byte {
+	if x != nil {
+		return x.NameHash
+	}
+	return nil
+}
+
+func (x *DebciKeyRevokeRequested) GetKeyHash() []byte {
+	if x != nil {
+		return x.KeyHash
+	}
+	return nil
+}
+
+func (x *DebciKeyRevokeRequested) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
+// DebciUserErased records that a debci user's own key was deleted; the user's keys end.
+type DebciUserErased struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NameHash      []byte                 `protobuf:"bytes,1,opt,name=name_hash,json=nameHash,proto3" json:"name_hash,omitempty"`
+	Idempotency   *Idempotency           `protobuf:"bytes,2,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DebciUserErased) Reset() {
+	*x = DebciUserErased{}
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DebciUserErased) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DebciUserErased) ProtoMessage() {}
+
+func (x *DebciUserErased) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_registry_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DebciUserErased.ProtoReflect.Descriptor instead.
+func (*DebciUserErased) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_registry_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DebciUserErased) GetNameHash() []byte {
+	if x != nil {
+		return x.NameHash
+	}
+	return nil
+}
+
+func (x *DebciUserErased) GetIdempotency() *Idempotency {
+	if x != nil {
+		return x.Idempotency
+	}
+	return nil
+}
+
 var File_millrace_event_v1_registry_proto protoreflect.FileDescriptor
 
 const file_millrace_event_v1_registry_proto_rawDesc = "" +
@@ -1045,6 +1232,19 @@ const file_millrace_event_v1_registry_proto_rawDesc = "" +
 	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"t\n" +
 	"\x1aFarmMachineRevokeRequested\x12\x14\n" +
 	"\x05alias\x18\x01 \x01(\tR\x05alias\x12@\n" +
+	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"\xb1\x01\n" +
+	"\x14DebciKeyAddRequested\x12\x1b\n" +
+	"\tname_hash\x18\x01 \x01(\fR\bnameHash\x12\x1f\n" +
+	"\vsealed_name\x18\x02 \x01(\fR\n" +
+	"sealedName\x12\x19\n" +
+	"\bkey_hash\x18\x03 \x01(\fR\akeyHash\x12@\n" +
+	"\vidempotency\x18\x04 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"\x93\x01\n" +
+	"\x17DebciKeyRevokeRequested\x12\x1b\n" +
+	"\tname_hash\x18\x01 \x01(\fR\bnameHash\x12\x19\n" +
+	"\bkey_hash\x18\x02 \x01(\fR\akeyHash\x12@\n" +
+	"\vidempotency\x18\x03 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"p\n" +
+	"\x0fDebciUserErased\x12\x1b\n" +
+	"\tname_hash\x18\x01 \x01(\fR\bnameHash\x12@\n" +
 	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency*Q\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
@@ -1065,7 +1265,7 @@ func file_millrace_event_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_event_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_event_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_millrace_event_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_millrace_event_v1_registry_proto_goTypes = []any{
 	(Role)(0),                           // 0: millrace.event.v1.Role
 	(*LogStarted)(nil),                  // 1: millrace.event.v1.LogStarted
@@ -1082,26 +1282,32 @@ var file_millrace_event_v1_registry_proto_goTypes = []any{
 	(*FarmMachineEditRequested)(nil),    // 12: millrace.event.v1.FarmMachineEditRequested
 	(*FarmMachineRotateRequested)(nil),  // 13: millrace.event.v1.FarmMachineRotateRequested
 	(*FarmMachineRevokeRequested)(nil),  // 14: millrace.event.v1.FarmMachineRevokeRequested
-	(*Idempotency)(nil),                 // 15: millrace.event.v1.Idempotency
+	(*DebciKeyAddRequested)(nil),        // 15: millrace.event.v1.DebciKeyAddRequested
+	(*DebciKeyRevokeRequested)(nil),     // 16: millrace.event.v1.DebciKeyRevokeRequested
+	(*DebciUserErased)(nil),             // 17: millrace.event.v1.DebciUserErased
+	(*Idempotency)(nil),                 // 18: millrace.event.v1.Idempotency
 }
 var file_millrace_event_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: millrace.event.v1.TokenAddRequested.role:type_name -> millrace.event.v1.Role
-	15, // 1: millrace.event.v1.TokenAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 2: millrace.event.v1.TokenRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 1: millrace.event.v1.TokenAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 2: millrace.event.v1.TokenRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
 	4,  // 3: millrace.event.v1.FarmSignInRequested.user:type_name -> millrace.event.v1.FarmUser
 	4,  // 4: millrace.event.v1.FarmUserSetRequested.user:type_name -> millrace.event.v1.FarmUser
-	15, // 5: millrace.event.v1.FarmUserSetRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 6: millrace.event.v1.FarmUserErased.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 7: millrace.event.v1.FarmMachineAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 8: millrace.event.v1.FarmMachineApproveRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 9: millrace.event.v1.FarmMachineEditRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 10: millrace.event.v1.FarmMachineRotateRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	15, // 11: millrace.event.v1.FarmMachineRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 5: millrace.event.v1.FarmUserSetRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 6: millrace.event.v1.FarmUserErased.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 7: millrace.event.v1.FarmMachineAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 8: millrace.event.v1.FarmMachineApproveRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 9: millrace.event.v1.FarmMachineEditRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 10: millrace.event.v1.FarmMachineRotateRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 11: millrace.event.v1.FarmMachineRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 12: millrace.event.v1.DebciKeyAddRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 13: millrace.event.v1.DebciKeyRevokeRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 14: millrace.event.v1.DebciUserErased.idempotency:type_name -> millrace.event.v1.Idempotency
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_millrace_event_v1_registry_proto_init() }
@@ -1117,7 +1323,7 @@ func file_millrace_event_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_event_v1_registry_proto_rawDesc), len(file_millrace_event_v1_registry_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,8 @@ const (
 	Viewer
 	Writer
 	Operator
+	// DebciUser callers carry a key of a debci user.
+	DebciUser
 	callers // their number
 )
 
@@ -48,6 +50,7 @@ var callerKinds = [callers]struct {
 	Viewer:    {"viewer", scheme{"token", "viewer"}},
 	Writer:    {"writer", scheme{"token", "writer"}},
 	Operator:  {"operator", scheme{"token", "operator"}},
+	DebciUser: {"debci user", scheme{"debciKey", ""}},
 }
 
 // String names the kind in lower case.
@@ -75,6 +78,8 @@ const (
 	TokenWriter Access = 1<<Writer | TokenOperator
 	// TokenOperator asks for a token of role operator.
 	TokenOperator Access = 1 << Operator
+	// DebciKey asks for a debci user's key.
+	DebciKey Access = 1 << DebciUser
 	// Loopback asks for no credential from callers on the same machine.
 	Loopback Access = 1 << Local
 	// LoopbackOrViewer is for reads: open on loopback, else with any token.

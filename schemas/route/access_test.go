@@ -7,7 +7,7 @@ import (
 )
 
 func TestAccessLetsInExactlyItsCallers(t *testing.T) {
-	all := []route.Caller{route.Anonymous, route.Local, route.Machine, route.User, route.OwnerUser, route.StaffUser, route.Viewer, route.Writer, route.Operator}
+	all := []route.Caller{route.Anonymous, route.Local, route.Machine, route.User, route.OwnerUser, route.StaffUser, route.Viewer, route.Writer, route.Operator, route.DebciUser}
 	cases := []struct {
 		access route.Access
 		in     map[route.Caller]bool
@@ -20,6 +20,7 @@ func TestAccessLetsInExactlyItsCallers(t *testing.T) {
 		{route.TokenViewer, map[route.Caller]bool{route.Viewer: true, route.Writer: true, route.Operator: true}, "viewer, writer, operator"},
 		{route.TokenWriter, map[route.Caller]bool{route.Writer: true, route.Operator: true}, "writer, operator"},
 		{route.TokenOperator, map[route.Caller]bool{route.Operator: true}, "operator"},
+		{route.DebciKey, map[route.Caller]bool{route.DebciUser: true}, "debci user"},
 		{route.LoopbackOrViewer, map[route.Caller]bool{route.Local: true, route.Viewer: true, route.Writer: true, route.Operator: true}, "local, viewer, writer, operator"},
 		{route.Loopback | route.TokenOperator, map[route.Caller]bool{route.Local: true, route.Operator: true}, "local, operator"},
 	}
@@ -46,8 +47,8 @@ func TestMatrixHasEveryRouteWithEveryCaller(t *testing.T) {
 	for _, c := range route.Matrix(routes) {
 		cells[c.Name()] = c.Allowed
 	}
-	if len(cells) != len(routes)*9 {
-		t.Errorf("the matrix has %d cells, want %d", len(cells), len(routes)*9)
+	if len(cells) != len(routes)*10 {
+		t.Errorf("the matrix has %d cells, want %d", len(cells), len(routes)*10)
 	}
 	for name, want := range map[string]bool{
 		"POST /machine/approve as staff":          true,
