@@ -66,6 +66,7 @@ type kind interface {
 func kinds() map[string]func() kind {
 	return map[string]func() kind{
 		"append-ratio": func() kind { return &appendRatio{} },
+		"bounded-log":  func() kind { return &boundedLog{} },
 		"kill":         func() kind { return &kill{} },
 		"metric-rows":  func() kind { return &metricRows{} },
 		"read-pages":   func() kind { return &readPages{} },

@@ -81,6 +81,7 @@ func TestMistakesInAFileAreRefusedAndNamed(t *testing.T) {
 func TestEachKindRefusesWhatItCannotDo(t *testing.T) {
 	for name, settings := range map[string][]string{
 		"append-ratio": {"documents=[]", "connections=[0]", "rounds=0", "at_least=-1", "documents=[{size: tiny, uploads: 1}]"},
+		"bounded-log":  {"target.engines=apart", "bound=1", "times=0", "at_most=0", "memory=0", "rate=0", "in_flight=0", "patience=0s", "document=huge"},
 		"kill":         {"target.engines=apart", "standalone.kills=-1", "policies=[sometimes]", "policies=[]", "read_back=2", "patience=0s", "rate=0", "document=huge"},
 		"metric-rows":  {"target.engines=own", "rows=1", "block=0", "samples=0", "rounds=0"},
 		"read-pages":   {"runs=0", "connections=[]", "uploads=[-1]", "duration=0s", "target.machines=1"},
