@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
+	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
@@ -133,8 +134,10 @@ func (n *Native) trend(c *gin.Context, params []route.Param) (question, error) {
 		return question{}, r.err
 	}
 	return question{
-		scope: fresh.Scope{Topics: toSamples, Machine: q.Series.MachineID},
-		key:   "/trend?" + c.Request.URL.Query().Encode() + expires.Format(time.RFC3339),
+		scope: fresh.Scope{Topics: toSamples, Machine: q.Series.MachineID, Series: &projection.Series{
+			Machine: q.Series.MachineID, Config: q.Series.ConfigID, Branch: q.Series.BranchID, Metric: q.Series.Metric,
+		}},
+		key: "/trend?" + c.Request.URL.Query().Encode() + expires.Format(time.RFC3339),
 		compute: func(ctx context.Context, v *lab.View, at fresh.At) (cache.Value, error) {
 			page, err := readTrend(ctx, v, q)
 			if err != nil {

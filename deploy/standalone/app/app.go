@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/processor/sink"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
+	"github.com/millrace/millrace/query/native/touched"
 	"github.com/millrace/millrace/query/ui"
 	"github.com/millrace/millrace/schemas/route"
 	"github.com/millrace/millrace/schemas/telemetry"
@@ -107,6 +108,7 @@ type process struct {
 	ingest    *ingest.Service
 	apis      map[string]route.API
 	cache     *cache.Cache
+	touched   *touched.Index
 	pages     *ui.UI
 	health    *route.Health
 	listener  net.Listener
@@ -208,6 +210,9 @@ func (p *process) background() []func(context.Context) error {
 	if p.processor != nil {
 		blobs := &collector{core: p.core, gate: p.gate, logger: p.logger}
 		work = append(work, p.processor.Run, blobs.Run)
+	}
+	if p.touched != nil {
+		work = append(work, p.touched.Run)
 	}
 	if p.broker != nil {
 		t := &trimmer{

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/query/native"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
+	"github.com/millrace/millrace/query/native/touched"
 	queryfarm "github.com/millrace/millrace/query/pgperffarm"
 	"github.com/millrace/millrace/query/ui"
 	"github.com/millrace/millrace/schemas/route"
@@ -34,8 +35,9 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		Access:  access.NewFarm(access.FarmConfig{}, p.registry, p.keys, access.NewAttempts(), time.Now),
 		Keyring: p.keys, MaxRows: c.MaxListRows, Now: time.Now, Logger: p.logger,
 	})
+	p.touched = touched.New(p.log, p.logger)
 	answers := fresh.New(fresh.Config{
-		Gate: p.gate, Cache: p.cache, Runs: p.runs, Generation: p.generation.Number, LogID: p.log.LogID,
+		Gate: p.gate, Cache: p.cache, Runs: p.runs, Generation: p.generation.Number, LogID: p.log.LogID, Touched: p.touched,
 	})
 	reads := native.New(native.Config{
 		Answers: answers, Reader: lab.NewReader(p.db, p.runs), Now: time.Now, Describe: p.describe,

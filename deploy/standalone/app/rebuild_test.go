@@ -36,32 +36,35 @@ func loseProjections(t *testing.T, c config.Config) {
 	}
 }
 
-// addMachine registers a machine by the operator's socket and gives its secret.
-func addMachine(t *testing.T, folder string) string {
+// operate sends a command by the operator's socket and gives the answer.
+func operate(t *testing.T, folder, path, body string) []byte {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(folder, SocketName))
 	}}}
 	defer client.CloseIdleConnections()
-	for _, command := range [][2]string{
-		{"users", `{"name": "jane"}`},
-		{"machines", `{"alias": "otter", "owner": "jane", "approved": true, "secret": "otters-secret"}`},
-	} {
-		path, body := command[0], command[1]
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://millrace/millrace/v1/admin/pgperffarm/"+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := io.ReadAll(response.Body)
-		if err = errors.Join(err, response.Body.Close()); err != nil || response.StatusCode/100 != 2 {
-			t.Fatalf("adding to %s answers %d: %s (%v)", path, response.StatusCode, answer, err)
-		}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://millrace/millrace/v1/admin/"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return "otters-secret"
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(response.Body)
+	if err = errors.Join(err, response.Body.Close()); err != nil || response.StatusCode/100 != 2 {
+		t.Fatalf("%s answers %d: %s (%v)", path, response.StatusCode, answer, err)
+	}
+	return answer
+}
+
+// addMachine registers a machine and gives its secret.
+func addMachine(t *testing.T, folder string) string {
+	t.Helper()
+	const secret = "otters-secret"
+	operate(t, folder, "pgperffarm/users", `{"name": "jane"}`)
+	operate(t, folder, "pgperffarm/machines", `{"alias": "otter", "owner": "jane", "approved": true, "secret": "`+secret+`"}`)
+	return secret
 }
 
 func TestWhileLostProjectionsAreBuiltAgainHealthAnswersAndUploadsAreTaken(t *testing.T) {
@@ -121,11 +124,17 @@ func TestWhileLostProjectionsAreBuiltAgainHealthAnswersAndUploadsAreTaken(t *tes
 func (r *running) upload(t *testing.T, secret string) {
 	t.Helper()
 	document := farmdoc.Synthetic(farmdoc.Small(farmdoc.Options{Seed: 1, Start: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}))
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.base+"/run/upload/", bytes.NewReader(document))
+	r.post(t, "/run/upload/", secret, document)
+}
+
+// post sends a document, which must be taken.
+func (r *running) post(t *testing.T, path, authorization string, document []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.base+path, bytes.NewReader(document))
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", secret)
+	request.Header.Set("Authorization", authorization)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -133,7 +142,7 @@ func (r *running) upload(t *testing.T, secret string) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if answer, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusCreated {
-		t.Fatalf("the upload answers %d: %s", response.StatusCode, answer)
+		t.Fatalf("%s answers %d: %s", path, response.StatusCode, answer)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package fresh gives answers that contain everything that was in the log when they were asked for, and keeps them while
 // nothing that they depend on has moved.
 //
-// What an answer depends on is its watermark: the newest run of a machine, or of all, as the runs' fold knows it, and the
-// ends of the other topics that it is made of. A kept answer was computed when the projections had reached a point behind
+// What an answer depends on is its watermark: the newest run of a machine, or of all, as the runs' fold knows it, the last
+// place that touched a series, and the ends of the other topics that it is made of. A kept answer was computed when the projections had reached a point behind
 // its watermark, so as long as the watermark stands it is what ClickHouse would give again.
 package fresh
 
@@ -15,9 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
+	"github.com/millrace/millrace/query/native/touched"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 )
@@ -37,6 +39,8 @@ type Config struct {
 	Generation func() uint32
 	// LogID is the id of the log.
 	LogID string
+	// Touched tells when a series last got samples; without it, when any did.
+	Touched *touched.Index
 }
 
 // Answers is safe for concurrent use.
@@ -51,6 +55,8 @@ type Scope struct {
 	Topics []string
 	// Machine narrows topic runs to those of one machine, Run to one run, which never changes; 0 means all.
 	Machine, Run uint64
+	// Series narrows topic metrics to the samples of one series; nil means all.
+	Series *projection.Series
 }
 
 // At is the moment that an answer is computed at.
@@ -119,7 +125,7 @@ func (a *asked) strong(ctx context.Context) (cache.Value, error) {
 	if err := a.catchUp(ctx, ends); err != nil {
 		return cache.Value{}, err
 	}
-	return a.Cache.Get(ctx, a.key(a.watermark(ends)), func(ctx context.Context) (cache.Value, error) {
+	return a.Cache.Get(ctx, a.key(a.watermark(ctx, ends)), func(ctx context.Context) (cache.Value, error) {
 		// The fold may know of more than the ends above: what it knows of is in the log by now.
 		ends, err := a.Gate.Target(ctx, eventlog.Position{}, a.scope.Topics...)
 		if err != nil {
@@ -147,11 +153,21 @@ func (a *asked) catchUp(ctx context.Context, ends gate.Target) error {
 }
 
 // watermark tells how far the data is that the answer depends on.
-func (a *asked) watermark(ends gate.Target) string {
+func (a *asked) watermark(ctx context.Context, ends gate.Target) string {
 	var mark strings.Builder
+	narrow := false
+	if a.scope.Series != nil && a.Touched != nil {
+		var series string
+		if series, narrow = a.Touched.Watermark(ctx, *a.scope.Series, ends); narrow {
+			mark.WriteString(series)
+		}
+	}
 	for _, partition := range sorted(ends) {
 		if partition.Topic == eventlog.Runs {
 			mark.WriteString("run" + strconv.FormatUint(a.newestRun(), 10) + ",")
+			continue
+		}
+		if narrow && partition.Topic == eventlog.Metrics {
 			continue
 		}
 		mark.WriteString(partition.String() + "=" + strconv.FormatInt(ends[partition], 10) + ",")
