@@ -345,7 +345,7 @@ func TestCachedAnswersHoldNoNames(t *testing.T) {
 	l.farmOfThree()
 	var bodies []string
 	for _, path := range []string{"history/1", "trend/1/1", "run/1", "benchmarks", "tpch", "tpch/trend/1/10"} {
-		q := &reader{db: l.db, generation: 1, newest: 11}
+		q := &reader{db: l.db, generation: 1, newest: 11, cache: l.farm.Cache}
 		out := newArray(l.farm.MaxRows)
 		p := map[string]page{
 			"benchmarks": {write: writeBenchmarks}, "tpch": {write: writeTPCHMachines},

@@ -87,19 +87,19 @@ func (q *reader) writeHistory(ctx context.Context, machine uint64, out *array) e
 			return err
 		}
 		hw := known[row.HardwareID]
-		row.Mounts, row.Sysctl = hw.mounts, hw.sysctl
-		row.CPUBrand, row.Hz, row.CPUCores = hw.cpuBrand, hw.hz, hw.cores
-		row.TotalMemory, row.TotalSwap = hw.memory, hw.swap
+		row.Mounts, row.Sysctl = hw.Mounts, hw.Sysctl
+		row.CPUBrand, row.Hz, row.CPUCores = hw.CPUBrand, hw.Hz, hw.Cores
+		row.TotalMemory, row.TotalSwap = hw.Memory, hw.Swap
 		return out.add(&row)
 	}, number("machine", machine))
 }
 
 // hardware is a computer's description, shared by all runs that report the same.
 type hardware struct {
-	cpuBrand         string
-	hz, memory, swap int64
-	cores            int32
-	mounts, sysctl   jsontext.Value
+	CPUBrand         string
+	Hz, Memory, Swap int64
+	Cores            int32
+	Mounts, Sysctl   jsontext.Value
 }
 
 // hardwareOf gives the hardware of a machine's pgbench results, by id.
@@ -118,7 +118,7 @@ func (q *reader) hardwareOf(ctx context.Context, machine uint64) (map[uint64]har
 
 func scanHardware(rows driver.Rows, before ...any) (hw hardware, err error) {
 	var mounts, sysctl string
-	err = rows.Scan(append(before, &hw.cpuBrand, &hw.hz, &hw.cores, &hw.memory, &hw.swap, &mounts, &sysctl)...)
-	hw.mounts, hw.sysctl = jsontext.Value(mounts), jsontext.Value(sysctl)
+	err = rows.Scan(append(before, &hw.CPUBrand, &hw.Hz, &hw.Cores, &hw.Memory, &hw.Swap, &mounts, &sysctl)...)
+	hw.Mounts, hw.Sysctl = jsontext.Value(mounts), jsontext.Value(sysctl)
 	return hw, err
 }

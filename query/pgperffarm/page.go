@@ -107,7 +107,7 @@ func (f *Farm) show(c *gin.Context, p *page, visitor *access.Visitor, generation
 
 // reader reads for a page as of now.
 func (f *Farm) reader(p *page, generation uint32) *reader {
-	q := &reader{db: f.DB, generation: generation}
+	q := &reader{db: f.DB, generation: generation, cache: f.Cache}
 	f.Runs.View(func(s *runs.State) { q.newest = p.newest(s) })
 	return q
 }

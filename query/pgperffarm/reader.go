@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/go-json-experiment/json"
 
+	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/route"
@@ -21,6 +24,33 @@ type reader struct {
 	generation uint32
 	// newest is the watermark: no newer run is shown. Queries know it as {newest:UInt64}.
 	newest uint64
+	// cache keeps what many runs share and what never changes once it is there.
+	cache *cache.Cache
+}
+
+// shared reads what many runs share through the cache, where it stays: a dictionary's value never changes. Nothing read is
+// not kept.
+func shared[T any](ctx context.Context, q *reader, key string, read func(context.Context) ([]T, error)) (values []T, err error) {
+	name := "farm/" + strconv.FormatUint(uint64(q.generation), 10) + "/" + key
+	value, err := q.cache.Get(ctx, name, func(ctx context.Context) (cache.Value, error) {
+		values, err := read(ctx)
+		if err != nil {
+			return cache.Value{}, err
+		}
+		body, err := json.Marshal(values)
+		value := cache.Value{Body: body}
+		if len(values) == 0 {
+			value.Expires = time.Now()
+		}
+		return value, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(value.Body, &values); err != nil {
+		return nil, fmt.Errorf("read %s from the cache: %w", name, err)
+	}
+	return values, nil
 }
 
 // each runs a query and calls row for each of its rows, which scans it. In the text, {db} is the generation's database.

@@ -112,27 +112,35 @@ func (q *reader) writeRun(ctx context.Context, id uint64, out *array) error {
 }
 
 func (q *reader) runHardware(ctx context.Context, id uint64, row *runRow) error {
-	return q.each(ctx, `SELECT cpu_brand, hz, cpu_cores, total_memory, total_swap, mounts, sysctl
-		FROM {db}.hardware FINAL WHERE hardware_id = {hardware:UInt64}`, func(rows driver.Rows) error {
-		hw, err := scanHardware(rows)
-		row.CPUBrand, row.Hz, row.CPUCores = hw.cpuBrand, hw.hz, hw.cores
-		row.TotalMemory, row.TotalSwap, row.Mounts, row.Sysctl = hw.memory, hw.swap, hw.mounts, hw.sysctl
-		return err
-	}, number("hardware", id))
+	hw, err := shared(ctx, q, fmt.Sprintf("hardware/%d", id), func(ctx context.Context) (known []hardware, err error) {
+		err = q.each(ctx, `SELECT cpu_brand, hz, cpu_cores, total_memory, total_swap, mounts, sysctl
+			FROM {db}.hardware FINAL WHERE hardware_id = {hardware:UInt64}`, func(rows driver.Rows) error {
+			hw, err := scanHardware(rows)
+			known = append(known, hw)
+			return err
+		}, number("hardware", id))
+		return known, err
+	})
+	for _, hw := range hw {
+		row.CPUBrand, row.Hz, row.CPUCores = hw.CPUBrand, hw.Hz, hw.Cores
+		row.TotalMemory, row.TotalSwap, row.Mounts, row.Sysctl = hw.Memory, hw.Swap, hw.Mounts, hw.Sysctl
+	}
+	return err
 }
 
 func (q *reader) runSettings(ctx context.Context, set uint64) ([]settingRow, error) {
-	var settings []settingRow
-	err := q.each(ctx, `SELECT ordinal, name, source, value FROM {db}.settings
-		WHERE settings_id = {set:UInt64} ORDER BY ordinal LIMIT 1 BY ordinal`, func(rows driver.Rows) error {
-		var ordinal uint32
-		row := settingRow{SetID: set}
-		err := rows.Scan(&ordinal, &row.Name, &row.Source, &row.Value)
-		row.ID = projection.RowID(set, int(ordinal))
-		settings = append(settings, row)
-		return err
-	}, number("set", set))
-	return settings, err
+	return shared(ctx, q, fmt.Sprintf("settings/%d", set), func(ctx context.Context) (settings []settingRow, err error) {
+		err = q.each(ctx, `SELECT ordinal, name, source, value FROM {db}.settings
+			WHERE settings_id = {set:UInt64} ORDER BY ordinal LIMIT 1 BY ordinal`, func(rows driver.Rows) error {
+			var ordinal uint32
+			row := settingRow{SetID: set}
+			err := rows.Scan(&ordinal, &row.Name, &row.Source, &row.Value)
+			row.ID = projection.RowID(set, int(ordinal))
+			settings = append(settings, row)
+			return err
+		}, number("set", set))
+		return settings, err
+	})
 }
 
 func (q *reader) runResults(ctx context.Context, run uint64) ([]runResultRow, error) {
