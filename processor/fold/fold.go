@@ -63,21 +63,41 @@ type Store struct {
 // NewStore gives the store in a database.
 func NewStore(db *clickhouse.DB) *Store { return &Store{db: db, table: "`" + db.Name + "`.fold_state"} }
 
-// Save stores a fold's state, unless it has read nothing yet.
-func Save[S, O any](ctx context.Context, store *Store, logID string, p *Progress[S, O]) error {
+// Snapshot is a fold's state at a place, encoded.
+type Snapshot struct {
+	fold, topic string
+	version     uint32
+	next        eventlog.Place
+	logTime     int64
+	state       []byte
+}
+
+// Snapshot encodes the state; nil when nothing was read yet.
+func (p *Progress[S, O]) Snapshot() (*Snapshot, error) {
 	if p.Next == (eventlog.Place{}) {
-		return nil
+		return nil, nil
 	}
 	d := p.definition
-	bytes, err := d.Encode(p.State)
+	state, err := d.Encode(p.State)
 	if err != nil {
-		return fmt.Errorf("encode the state of fold %s: %w", d.Name, err)
+		return nil, fmt.Errorf("encode the state of fold %s: %w", d.Name, err)
 	}
-	err = store.db.Exec(ctx, "INSERT INTO "+store.table+
-		" (fold, version, epoch, log_id, topic, partition, offset, log_time, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		d.Name, d.Version, p.Next.Epoch, logID, d.Topic, 0, p.Next.Offset-1, p.LogTime, string(bytes))
+	return &Snapshot{fold: d.Name, topic: d.Topic, version: d.Version, next: p.Next, logTime: p.LogTime, state: state}, nil
+}
+
+// Save stores a snapshot.
+func (store *Store) Save(ctx context.Context, logID string, s *Snapshot) error {
+	batch, err := store.db.Insert(ctx, store.table, "fold, version, epoch, log_id, topic, partition, offset, log_time, state", "")
 	if err != nil {
-		return fmt.Errorf("store the state of fold %s: %w", d.Name, err)
+		return fmt.Errorf("store the state of fold %s: %w", s.fold, err)
+	}
+	defer func() { _ = batch.Close() }()
+	err = batch.Append(s.fold, s.version, s.next.Epoch, logID, s.topic, uint16(0), s.next.Offset-1, s.logTime, string(s.state))
+	if err == nil {
+		err = batch.Send()
+	}
+	if err != nil {
+		return fmt.Errorf("store the state of fold %s: %w", s.fold, err)
 	}
 	return nil
 }

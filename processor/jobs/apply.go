@@ -79,20 +79,29 @@ func (s *State) submit(m *event.JobSubmitted) Outcome {
 	if m.GetAwaitsAttachments() {
 		j.attachments = AwaitsAttachments
 	}
-	return s.done(j)
+	return s.in(j, StateWaiting)
 }
 
 func (s *State) submitBatch(m *event.JobBatchSubmitted) Outcome {
 	if m.GetCount() == 0 {
 		return Outcome{}
 	}
-	l := s.queue(m.GetQueue(), m.GetFamily()).lane(laneKey{})
-	first := s.add(l, m.GetPriority(), Name{})
-	for range m.GetCount() - 1 {
-		s.add(l, m.GetPriority(), Name{})
+	outcome := Outcome{Result: Done, State: StateWaiting, Count: m.GetCount(), Job: Job{
+		Seq: s.last + 1, Family: m.GetFamily(), Queue: m.GetQueue(), Priority: m.GetPriority(), Submitted: s.now,
+	}}
+	queue, turns, ended := m.GetQueue(), m.GetTurns(), m.GetEnded()
+	for i := range m.GetCount() {
+		if len(turns) > 0 && turns[0].GetFrom() == i {
+			queue, turns = turns[0].GetQueue(), turns[1:]
+		}
+		if len(ended) > 0 && ended[0] == i {
+			ended = ended[1:]
+			s.last++
+			continue
+		}
+		s.add(s.queue(queue, m.GetFamily()).lane(laneKey{}), m.GetPriority(), Name{})
 	}
-	outcome := s.done(first)
-	outcome.Count = m.GetCount()
+	outcome.Waiting, outcome.Out = s.Depth(m.GetQueue())
 	return outcome
 }
 
@@ -109,6 +118,13 @@ func (s *State) add(l *lane, priority int64, name Name) *job {
 func (s *State) done(j *job) Outcome {
 	q := j.lane.queue
 	return Outcome{Result: Done, Job: j.show(), Count: 1, Waiting: q.waiting(), Out: q.out}
+}
+
+// in is the outcome of an event that brought a job into a state.
+func (s *State) in(j *job, state string) Outcome {
+	outcome := s.done(j)
+	outcome.State = state
+	return outcome
 }
 
 func refused(result Result, j *job) Outcome {
@@ -159,7 +175,7 @@ func (s *State) claim(m *event.JobClaimRequested, id uuid.UUID) Outcome {
 			return Outcome{Result: Nothing}
 		}
 		s.handOut(j, m, id)
-		return s.done(j)
+		return s.in(j, StateRunning)
 	})
 	if !outcome.Repeated {
 		return outcome
@@ -233,12 +249,12 @@ func (s *State) requeue(j *job) Outcome {
 	s.takeBack(j)
 	j.lane.waiting.Set(j)
 	s.regroup(j)
-	return s.done(j)
+	return s.in(j, StateWaiting)
 }
 
-// end takes a job out of the fold. Its outcome shows it as it was.
-func (s *State) end(j *job) Outcome {
-	outcome := Outcome{Result: Done, Job: j.show(), Count: 1, Ended: true}
+// end takes a job out of the fold, in a state. Its outcome shows it as it was.
+func (s *State) end(j *job, state string) Outcome {
+	outcome := Outcome{Result: Done, Job: j.show(), Count: 1, State: state, Ended: true}
 	s.strike(j)
 	q := j.lane.queue
 	s.leave(j)
@@ -259,7 +275,7 @@ func (s *State) release(m *event.JobReleased) Outcome {
 		return refused(Stale, j)
 	}
 	if j.handout.cancelled {
-		return s.end(j)
+		return s.end(j, StateCancelled)
 	}
 	return s.requeue(j)
 }
@@ -290,8 +306,11 @@ func (s *State) expire(m *event.JobLeaseExpired) Outcome {
 		return refused(Early, j)
 	}
 	j.expiries++
-	if j.handout.cancelled || uint32(j.expiries) > j.handout.requeues {
-		return s.end(j)
+	switch {
+	case j.handout.cancelled:
+		return s.end(j, StateCancelled)
+	case uint32(j.expiries) > j.handout.requeues:
+		return s.end(j, j.handout.endState)
 	}
 	return s.requeue(j)
 }
@@ -301,20 +320,20 @@ func (s *State) report(m *event.JobStateReported) Outcome {
 	byAttempt := m.GetAttempt() != 0
 	switch {
 	case j == nil && !byAttempt && m.GetJob().GetSeq() > 0 && m.GetJob().GetSeq() <= s.last:
-		return Outcome{Result: Late, Job: Job{Seq: m.GetJob().GetSeq()}}
+		return Outcome{Result: Late, Job: Job{Seq: m.GetJob().GetSeq()}, State: m.GetState(), Ended: true}
 	case j == nil:
 		return refused(NotFound, nil)
 	case byAttempt && !j.current(m.GetAttempt()):
 		return refused(Stale, j)
 	case m.GetFinal():
-		return s.end(j)
+		return s.end(j, m.GetState())
 	case j.handout == nil:
 		return s.reportWaiting(j, m)
 	case !byAttempt && m.GetState() == StateWaiting:
 		return s.requeue(j)
 	}
 	s.renew(j)
-	return s.done(j)
+	return s.in(j, m.GetState())
 }
 
 // reportWaiting is a report on a job that nobody has taken. It takes it out of the queue, unless it was handed out before:
@@ -323,7 +342,7 @@ func (s *State) reportWaiting(j *job, m *event.JobStateReported) Outcome {
 	if j.attempt == 0 && m.GetState() != StateWaiting {
 		s.takeOut(j, &handout{asker: m.GetReporter(), since: s.now})
 	}
-	return s.done(j)
+	return s.in(j, m.GetState())
 }
 
 func (s *State) cancel(m *event.JobCancelRequested) Outcome {
@@ -332,12 +351,12 @@ func (s *State) cancel(m *event.JobCancelRequested) Outcome {
 	case j == nil:
 		return refused(NotFound, nil)
 	case j.handout == nil:
-		return s.end(j)
+		return s.end(j, StateCancelled)
 	case j.handout.cancelled:
 		return refused(Cancelled, j)
 	}
 	j.handout.cancelled = true
-	return s.done(j)
+	return s.in(j, StateCancelled)
 }
 
 // find gives the live job that a reference names; nil when there is none. Of several with one id it is the newest that

@@ -11,11 +11,12 @@ import (
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
-// StateWaiting and StateRunning are the states that the fold gives a job; the others come with reports.
+// The states that the fold gives a job; the others come with reports. A job of a batch that ends at once is rejected.
 const (
 	StateWaiting   = "waiting"
 	StateRunning   = "running"
 	StateCancelled = "cancelled"
+	StateRejected  = "rejected"
 )
 
 // Name is the key of a job id that a client chose; the zero Name is none.
@@ -106,6 +107,8 @@ type Outcome struct {
 	Job Job
 	// Count is the number of jobs that were submitted.
 	Count uint32
+	// State is the job's after the event; empty when the event does not speak of it.
+	State string
 	// Ended says that the job has left the fold.
 	Ended bool
 	// Waiting and Out count the jobs of the queue after the event.

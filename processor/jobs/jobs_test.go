@@ -127,6 +127,22 @@ func TestBatchTakesANumberForEachJob(t *testing.T) {
 	l.claims(claimed("q"), 2, 3, 4, 1, 5)
 }
 
+func TestBatchOverSeveralQueuesEndsTheItemsThatAreNotToRun(t *testing.T) {
+	l := newLab(t)
+	batch := l.done(&event.JobBatchSubmitted{
+		Queue: "a", Count: 5, Turns: []*event.JobBatchTurn{{From: 2, Queue: "b"}, {From: 4, Queue: "c"}}, Ended: []uint32{0, 3},
+	})
+	if batch.Job.Seq != 1 || batch.Count != 5 {
+		t.Errorf("the batch begins at %d with %d jobs, want 1 and 5", batch.Job.Seq, batch.Count)
+	}
+	l.claims(claimed("b"), 3)
+	l.claims(claimed("a"), 2)
+	l.claims(claimed("c"), 5)
+	if after := l.done(submitted("a", 0)); after.Job.Seq != 6 {
+		t.Errorf("the job after it is %d, want 6: what ends at once has a number too", after.Job.Seq)
+	}
+}
+
 func TestEventThatStandsTwiceInTheLogCountsOnce(t *testing.T) {
 	l := newLab(t)
 	first, _ := eventlog.NewEvent("/test", submitted("q", 0))

@@ -15,6 +15,12 @@ const (
 	deadLetters
 	requeues
 	keys
+	jobsTable
+	jobChanges
+	jobStates
+	queueChanges
+	jobAttachments
+	jobPublications
 	tableCount
 )
 
@@ -43,4 +49,11 @@ var tables = [tableCount]table{
 		"code_version, key, headers, value"},
 	requeues: {"dead_letter_requeues", "dead_letter_id, requeued_as, at"},
 	keys:     {"idempotency_keys", "topic, key, body, ordinal, until, epoch, offset, outcome"},
+	jobsTable: {"jobs", "seq, event_id, submitted_at, family, queue, job_id, priority, name, parent, tags, private, owner, " +
+		"sealed_submitter, retry_of, excluded_agents, awaits_attachments, document, blob, blob_size, encoding, size"},
+	jobChanges:      {"job_changes", "seq, epoch, offset, event_id, at, change, state, attempt, asker, ended, result"},
+	jobStates:       {"job_states", "seq, version, at, state, attempt, asker, ended, result"},
+	queueChanges:    {"queue_changes", "queue, at, epoch, offset, seq, change, jobs, waiting, out, waited_ms"},
+	jobAttachments:  {"job_attachments", "seq, at, document, blob, blob_size, encoding, size"},
+	jobPublications: {"job_publications", "seq, epoch, offset, at"},
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/event"
@@ -49,12 +50,57 @@ func fullBatch(t *testing.T) *Batch {
 		Topic: "runs", Key: "k\xff\x00", Body: "b\xfe", Ordinal: 7, Until: runStart.AddDate(100, 0, 0).UnixMilli(),
 		Place: eventlog.Place{Epoch: 1, Offset: 5}, Outcome: `{"Result":1}`,
 	})
+	addJobs(t, b, l)
 	for i := range b.tables {
 		if len(b.tables[i].values) == 0 {
 			t.Fatalf("the batch has no rows for %s", tables[i].name)
 		}
 	}
 	return b
+}
+
+// addJobs adds rows for every table of jobs.
+func addJobs(t *testing.T, b *Batch, l *lab) {
+	t.Helper()
+	outcome := jobs.Outcome{
+		Result: jobs.Done, Count: 1, State: "waiting", Waiting: 3, Out: 1,
+		Job: jobs.Job{Seq: 5, Queue: "testflinger/q", Attempt: 1, Submitted: runStart.UnixMilli(), Since: runStart.UnixMilli() + 1500},
+	}
+	document := &event.Document{Place: &event.Document_Inline{Inline: []byte("{\xff")}, Encoding: event.Encoding_ENCODING_IDENTITY, Size: 2}
+	stored := &event.Document{
+		Place: &event.Document_Blob{Blob: &event.BlobRef{Sha256: []byte{0, 0xff}, Size: 9}}, Encoding: event.Encoding_ENCODING_IDENTITY, Size: 9,
+	}
+	labels := &event.JobLabels{Name: "größe", Parent: "p", Tags: []string{"a", "b"}, Private: true}
+	submitted := &event.JobSubmitted{
+		Family: event.JobFamily_JOB_FAMILY_TESTFLINGER, Queue: "testflinger/q", JobId: "id", Priority: -3, Document: document,
+		AwaitsAttachments: true, ExcludedAgents: []string{"otter"}, Labels: labels, Owner: []byte{0xff}, SealedSubmitter: []byte{0xfe}, RetryOf: 4,
+	}
+	batch := &event.JobBatchSubmitted{Family: event.JobFamily_JOB_FAMILY_DEBCI, Queue: "debci/unstable/amd64", Priority: 5, Count: 2, Owner: []byte{1}}
+	items := []*event.JobItem{{Document: []byte("{}"), Labels: &event.JobLabels{Name: "bash"}}, {Document: []byte("[]")}}
+	attachments, published := &event.JobAttachmentsStored{Document: stored}, &event.JobsPublished{Seqs: []uint64{6, 7}}
+	claim, report := &event.JobClaimRequested{}, &event.JobStateReported{}
+	// Rows of one key would replace each other.
+	numbered := func(seq uint64, count uint32) jobs.Outcome {
+		o := outcome
+		o.Job.Seq, o.Job.Queue, o.Count = seq, fmt.Sprintf("q%d", seq), count
+		return o
+	}
+	many := numbered(6, 2)
+	for what, err := range map[string]error{
+		"job":         b.AddJob(submitted, outcome, 1, l.record(submitted)),
+		"batch":       b.AddJobBatch(batch, items, many, jobs.NewState(), 1, l.record(batch)),
+		"attachments": b.AddJobAttachments(attachments, numbered(8, 1), 1, l.record(attachments)),
+		"claim":       b.AddJobChange(JobHandedOut, numbered(9, 1), "otter", nil, 1, l.record(claim)),
+		"report":      b.AddJobChange(JobReported, numbered(10, 1), "otter", []byte(`{"status":"pass"}`), 1, l.record(report)),
+		"publication": b.AddJobPublications(published, 1, l.record(published)),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if err := b.AddJobBatch(batch, items[:1], many, jobs.NewState(), 1, l.record(batch)); err == nil {
+		t.Error("a batch is taken that lacks an item")
+	}
 }
 
 func TestTablesHoldWhatWasAdded(t *testing.T) {

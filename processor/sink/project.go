@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/pgperffarm"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/registry"
@@ -27,6 +28,7 @@ type projector struct {
 	sink     *Sink
 	registry *fold.Progress[*registry.State, registry.Outcome]
 	runs     *fold.Progress[*runs.State, runs.Outcome]
+	jobs     *fold.Progress[*jobs.State, jobs.Outcome]
 }
 
 // newProjector restores the partition's fold, if it has one, to just before a place; the zero place is the beginning of all
@@ -39,6 +41,8 @@ func (s *Sink) newProjector(ctx context.Context, partition eventlog.Partition, f
 		p.registry, err = restore(ctx, s, registry.Fold(), from)
 	case eventlog.Runs:
 		p.runs, err = restore(ctx, s, runs.Fold(), from)
+	case eventlog.Jobs:
+		p.jobs, err = restore(ctx, s, jobs.Fold(), from)
 	}
 	return p, err
 }
@@ -66,17 +70,20 @@ func restore[S, O any](ctx context.Context, s *Sink, d *fold.Definition[S, O], f
 	return progress, nil
 }
 
-// save stores the partition's fold state.
-func (p *projector) save(ctx context.Context) error {
+// snapshot encodes the state of the partition's fold, for storing it. It gives none when there is no fold, or when it is
+// not this sink's to store.
+func (p *projector) snapshot() (*fold.Snapshot, error) {
 	switch {
 	case p.sink.rebuild:
-		return nil
+		return nil, nil
 	case p.registry != nil:
-		return fold.Save(ctx, p.sink.store, p.sink.client.LogID, p.registry)
+		return p.registry.Snapshot()
 	case p.runs != nil:
-		return fold.Save(ctx, p.sink.store, p.sink.client.LogID, p.runs)
+		return p.runs.Snapshot()
+	case p.jobs != nil:
+		return p.jobs.Snapshot()
 	}
-	return nil
+	return nil, nil
 }
 
 // project folds a record and adds its rows to the batch. A *poison error means that the record has no rows for good;
@@ -84,12 +91,15 @@ func (p *projector) save(ctx context.Context) error {
 func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.Record, batch *projection.Batch, skip bool) error {
 	var people registry.Outcome
 	var upload runs.Outcome
+	var job jobs.Outcome
 	var err error
 	switch {
 	case p.registry != nil:
 		people, err = apply(p.registry, epoch, record, batch)
 	case p.runs != nil:
 		upload, err = apply(p.runs, epoch, record, batch)
+	case p.jobs != nil:
+		job, err = apply(p.jobs, epoch, record, batch)
 	}
 	if err != nil {
 		return err
@@ -115,6 +125,9 @@ func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.
 		return asPoison(batch.AddDeadLetter(m, record))
 	case *event.DeadLetterRequeued:
 		return asPoison(batch.AddRequeue(m, record))
+	}
+	if p.jobs != nil {
+		return p.addJobs(ctx, message, job, epoch, record, batch)
 	}
 	return p.addPeople(epoch, people, record, batch)
 }

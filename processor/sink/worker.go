@@ -29,8 +29,11 @@ type worker struct {
 	records []eventlog.Record
 	left    []int64
 	bytes   int
-	// started is when the last write began, saved when the fold's state was stored.
+	// started is when the last write began, saved when the fold's state was encoded for storing.
 	started, saved time.Time
+	// rest is how long the fold's state is not stored again, and storing the storing of one, beside the batches.
+	rest    time.Duration
+	storing errgroup.Group
 }
 
 // work runs one partition until its assignment ends.
@@ -57,7 +60,9 @@ func (s *Sink) takeOver(ctx context.Context, member eventlog.Member, partition e
 	next := max(0, mark.Offset)
 	w := &worker{
 		sink: s, member: member, partition: partition, epoch: s.epoch, batch: projection.NewBatch(), saved: time.Now(),
+		rest: s.config.SnapshotEvery,
 	}
+	w.storing.SetLimit(1)
 	if w.projector, err = s.newProjector(ctx, partition, eventlog.Place{Epoch: s.epoch, Offset: next}); err != nil {
 		return nil, 0, err
 	}
@@ -96,7 +101,9 @@ func (w *worker) run(ctx context.Context, next int64) error {
 	chunks := make(chan []eventlog.Record, 1)
 	group.Go(func() error { return w.sink.read(ctx, w.partition, next, chunks) })
 	group.Go(func() error { return w.gather(ctx, chunks) })
-	return group.Wait()
+	err := group.Wait()
+	_ = w.storing.Wait()
+	return err
 }
 
 // gather owns the batch: it adds records as they come and writes when the batch is full or due.
@@ -223,13 +230,26 @@ func (w *worker) observe() {
 	m.freshness.WithLabelValues(topic).Observe(age)
 }
 
-// snapshot stores the fold's state now and then.
+// encodeShare bounds the share of the time that encoding states may take, while no batch is written.
+const encodeShare = 50
+
+// snapshot stores the fold's state now and then. A large state is stored less often, and beside the batches that follow.
 func (w *worker) snapshot(ctx context.Context) error {
-	if time.Since(w.saved) < w.sink.config.SnapshotEvery {
+	if time.Since(w.saved) < w.rest {
 		return nil
 	}
 	w.saved = time.Now()
-	return w.sink.retry(ctx, "store a fold's state", func() error { return w.projector.save(ctx) })
+	state, err := w.projector.snapshot()
+	if state == nil || err != nil {
+		return err
+	}
+	w.rest = max(w.sink.config.SnapshotEvery, encodeShare*time.Since(w.saved))
+	w.storing.TryGo(func() error {
+		return w.sink.retry(ctx, "store a fold's state", func() error {
+			return w.sink.store.Save(ctx, w.sink.client.LogID, state)
+		})
+	})
+	return nil
 }
 
 // retry repeats an action until it succeeds, ctx ends, or the group has moved on: an engine's trouble delays a batch

@@ -372,20 +372,25 @@ func (x *JobLabels) GetPrivate() bool {
 	return false
 }
 
-// JobBatchSubmitted puts many jobs into one queue, all or none. They take consecutive ordinals, in the order of items.
+// JobBatchSubmitted puts many jobs into their queues, all or none. They take consecutive ordinals, in the order of items.
 type JobBatchSubmitted struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Family   JobFamily              `protobuf:"varint,1,opt,name=family,proto3,enum=millrace.event.v1.JobFamily" json:"family,omitempty"`
-	Queue    string                 `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
-	Priority int64                  `protobuf:"zigzag64,3,opt,name=priority,proto3" json:"priority,omitempty"`
-	Count    uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Family JobFamily              `protobuf:"varint,1,opt,name=family,proto3,enum=millrace.event.v1.JobFamily" json:"family,omitempty"`
+	// Of the first item.
+	Queue    string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	Priority int64  `protobuf:"zigzag64,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	Count    uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
 	// A JobItems with as many items.
-	Items           *Document    `protobuf:"bytes,5,opt,name=items,proto3" json:"items,omitempty"`
+	Document        *Document    `protobuf:"bytes,5,opt,name=document,proto3" json:"document,omitempty"`
 	Owner           []byte       `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
 	SealedSubmitter []byte       `protobuf:"bytes,7,opt,name=sealed_submitter,json=sealedSubmitter,proto3" json:"sealed_submitter,omitempty"`
 	Idempotency     *Idempotency `protobuf:"bytes,8,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Where the items go on into another queue than the one before, in ascending order.
+	Turns []*JobBatchTurn `protobuf:"bytes,9,rep,name=turns,proto3" json:"turns,omitempty"`
+	// Items, counted from 0 in ascending order, that end at once: they take their ordinals and are never handed out.
+	Ended         []uint32 `protobuf:"varint,10,rep,packed,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobBatchSubmitted) Reset() {
@@ -446,9 +451,9 @@ func (x *JobBatchSubmitted) GetCount() uint32 {
 	return 0
 }
 
-func (x *JobBatchSubmitted) GetItems() *Document {
+func (x *JobBatchSubmitted) GetDocument() *Document {
 	if x != nil {
-		return x.Items
+		return x.Document
 	}
 	return nil
 }
@@ -474,7 +479,75 @@ func (x *JobBatchSubmitted) GetIdempotency() *Idempotency {
 	return nil
 }
 
-// JobItems is the content of JobBatchSubmitted.items.
+func (x *JobBatchSubmitted) GetTurns() []*JobBatchTurn {
+	if x != nil {
+		return x.Turns
+	}
+	return nil
+}
+
+func (x *JobBatchSubmitted) GetEnded() []uint32 {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// JobBatchTurn says that a batch goes on into another queue.
+type JobBatchTurn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first item that does, counted from 0.
+	From          uint32 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	Queue         string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobBatchTurn) Reset() {
+	*x = JobBatchTurn{}
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobBatchTurn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobBatchTurn) ProtoMessage() {}
+
+func (x *JobBatchTurn) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobBatchTurn.ProtoReflect.Descriptor instead.
+func (*JobBatchTurn) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *JobBatchTurn) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *JobBatchTurn) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+// JobItems is the content of JobBatchSubmitted.document.
 type JobItems struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Items         []*JobItem             `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
@@ -484,7 +557,7 @@ type JobItems struct {
 
 func (x *JobItems) Reset() {
 	*x = JobItems{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[4]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +569,7 @@ func (x *JobItems) String() string {
 func (*JobItems) ProtoMessage() {}
 
 func (x *JobItems) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[4]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +582,7 @@ func (x *JobItems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobItems.ProtoReflect.Descriptor instead.
 func (*JobItems) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{4}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JobItems) GetItems() []*JobItem {
@@ -531,7 +604,7 @@ type JobItem struct {
 
 func (x *JobItem) Reset() {
 	*x = JobItem{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[5]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +616,7 @@ func (x *JobItem) String() string {
 func (*JobItem) ProtoMessage() {}
 
 func (x *JobItem) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[5]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +629,7 @@ func (x *JobItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobItem.ProtoReflect.Descriptor instead.
 func (*JobItem) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{5}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JobItem) GetDocument() []byte {
@@ -575,16 +648,17 @@ func (x *JobItem) GetLabels() *JobLabels {
 
 // JobAttachmentsStored brings the files that a job waits for. The first ones count.
 type JobAttachmentsStored struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           *JobRef                `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Blob          *BlobRef               `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   *JobRef                `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// As they came.
+	Document      *Document `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobAttachmentsStored) Reset() {
 	*x = JobAttachmentsStored{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[6]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +670,7 @@ func (x *JobAttachmentsStored) String() string {
 func (*JobAttachmentsStored) ProtoMessage() {}
 
 func (x *JobAttachmentsStored) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[6]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +683,7 @@ func (x *JobAttachmentsStored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAttachmentsStored.ProtoReflect.Descriptor instead.
 func (*JobAttachmentsStored) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{6}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *JobAttachmentsStored) GetJob() *JobRef {
@@ -619,9 +693,9 @@ func (x *JobAttachmentsStored) GetJob() *JobRef {
 	return nil
 }
 
-func (x *JobAttachmentsStored) GetBlob() *BlobRef {
+func (x *JobAttachmentsStored) GetDocument() *Document {
 	if x != nil {
-		return x.Blob
+		return x.Document
 	}
 	return nil
 }
@@ -642,7 +716,7 @@ type JobLease struct {
 
 func (x *JobLease) Reset() {
 	*x = JobLease{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[7]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +728,7 @@ func (x *JobLease) String() string {
 func (*JobLease) ProtoMessage() {}
 
 func (x *JobLease) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[7]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +741,7 @@ func (x *JobLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLease.ProtoReflect.Descriptor instead.
 func (*JobLease) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{7}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobLease) GetDuration() int64 {
@@ -709,7 +783,7 @@ type JobClaimRequested struct {
 
 func (x *JobClaimRequested) Reset() {
 	*x = JobClaimRequested{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[8]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +795,7 @@ func (x *JobClaimRequested) String() string {
 func (*JobClaimRequested) ProtoMessage() {}
 
 func (x *JobClaimRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[8]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +808,7 @@ func (x *JobClaimRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobClaimRequested.ProtoReflect.Descriptor instead.
 func (*JobClaimRequested) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{8}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobClaimRequested) GetQueues() []string {
@@ -791,7 +865,7 @@ type JobReleased struct {
 
 func (x *JobReleased) Reset() {
 	*x = JobReleased{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[9]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +877,7 @@ func (x *JobReleased) String() string {
 func (*JobReleased) ProtoMessage() {}
 
 func (x *JobReleased) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[9]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +890,7 @@ func (x *JobReleased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobReleased.ProtoReflect.Descriptor instead.
 func (*JobReleased) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{9}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobReleased) GetSeq() uint64 {
@@ -844,7 +918,7 @@ type JobHeartbeat struct {
 
 func (x *JobHeartbeat) Reset() {
 	*x = JobHeartbeat{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[10]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +930,7 @@ func (x *JobHeartbeat) String() string {
 func (*JobHeartbeat) ProtoMessage() {}
 
 func (x *JobHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[10]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +943,7 @@ func (x *JobHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHeartbeat.ProtoReflect.Descriptor instead.
 func (*JobHeartbeat) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{10}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobHeartbeat) GetSeq() uint64 {
@@ -898,7 +972,7 @@ type JobLeaseExpired struct {
 
 func (x *JobLeaseExpired) Reset() {
 	*x = JobLeaseExpired{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[11]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +984,7 @@ func (x *JobLeaseExpired) String() string {
 func (*JobLeaseExpired) ProtoMessage() {}
 
 func (x *JobLeaseExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[11]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +997,7 @@ func (x *JobLeaseExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLeaseExpired.ProtoReflect.Descriptor instead.
 func (*JobLeaseExpired) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{11}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobLeaseExpired) GetSeq() uint64 {
@@ -959,7 +1033,7 @@ type JobStateReported struct {
 
 func (x *JobStateReported) Reset() {
 	*x = JobStateReported{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1045,7 @@ func (x *JobStateReported) String() string {
 func (*JobStateReported) ProtoMessage() {}
 
 func (x *JobStateReported) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1058,7 @@ func (x *JobStateReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStateReported.ProtoReflect.Descriptor instead.
 func (*JobStateReported) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobStateReported) GetJob() *JobRef {
@@ -1047,7 +1121,7 @@ type JobCancelRequested struct {
 
 func (x *JobCancelRequested) Reset() {
 	*x = JobCancelRequested{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1133,7 @@ func (x *JobCancelRequested) String() string {
 func (*JobCancelRequested) ProtoMessage() {}
 
 func (x *JobCancelRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1146,7 @@ func (x *JobCancelRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCancelRequested.ProtoReflect.Descriptor instead.
 func (*JobCancelRequested) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobCancelRequested) GetJob() *JobRef {
@@ -1099,7 +1173,7 @@ type JobsPublished struct {
 
 func (x *JobsPublished) Reset() {
 	*x = JobsPublished{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1185,7 @@ func (x *JobsPublished) String() string {
 func (*JobsPublished) ProtoMessage() {}
 
 func (x *JobsPublished) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1198,7 @@ func (x *JobsPublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsPublished.ProtoReflect.Descriptor instead.
 func (*JobsPublished) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobsPublished) GetSeqs() []uint64 {
@@ -1161,24 +1235,30 @@ const file_millrace_event_v1_jobs_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x12\n" +
 	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x18\n" +
-	"\aprivate\x18\x04 \x01(\bR\aprivate\"\xc7\x02\n" +
+	"\aprivate\x18\x04 \x01(\bR\aprivate\"\x9a\x03\n" +
 	"\x11JobBatchSubmitted\x124\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x1c.millrace.event.v1.JobFamilyR\x06family\x12\x14\n" +
 	"\x05queue\x18\x02 \x01(\tR\x05queue\x12\x1a\n" +
 	"\bpriority\x18\x03 \x01(\x12R\bpriority\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\rR\x05count\x121\n" +
-	"\x05items\x18\x05 \x01(\v2\x1b.millrace.event.v1.DocumentR\x05items\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\x127\n" +
+	"\bdocument\x18\x05 \x01(\v2\x1b.millrace.event.v1.DocumentR\bdocument\x12\x14\n" +
 	"\x05owner\x18\x06 \x01(\fR\x05owner\x12)\n" +
 	"\x10sealed_submitter\x18\a \x01(\fR\x0fsealedSubmitter\x12@\n" +
-	"\vidempotency\x18\b \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"<\n" +
+	"\vidempotency\x18\b \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\x125\n" +
+	"\x05turns\x18\t \x03(\v2\x1f.millrace.event.v1.JobBatchTurnR\x05turns\x12\x14\n" +
+	"\x05ended\x18\n" +
+	" \x03(\rR\x05ended\"8\n" +
+	"\fJobBatchTurn\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\rR\x04from\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\tR\x05queue\"<\n" +
 	"\bJobItems\x120\n" +
 	"\x05items\x18\x01 \x03(\v2\x1a.millrace.event.v1.JobItemR\x05items\"[\n" +
 	"\aJobItem\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x124\n" +
-	"\x06labels\x18\x02 \x01(\v2\x1c.millrace.event.v1.JobLabelsR\x06labels\"s\n" +
+	"\x06labels\x18\x02 \x01(\v2\x1c.millrace.event.v1.JobLabelsR\x06labels\"|\n" +
 	"\x14JobAttachmentsStored\x12+\n" +
-	"\x03job\x18\x01 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x12.\n" +
-	"\x04blob\x18\x02 \x01(\v2\x1a.millrace.event.v1.BlobRefR\x04blob\"_\n" +
+	"\x03job\x18\x01 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x127\n" +
+	"\bdocument\x18\x02 \x01(\v2\x1b.millrace.event.v1.DocumentR\bdocument\"_\n" +
 	"\bJobLease\x12\x1a\n" +
 	"\bduration\x18\x01 \x01(\x03R\bduration\x12\x1a\n" +
 	"\brequeues\x18\x02 \x01(\rR\brequeues\x12\x1b\n" +
@@ -1231,52 +1311,53 @@ func file_millrace_event_v1_jobs_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_event_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_event_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_millrace_event_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_millrace_event_v1_jobs_proto_goTypes = []any{
 	(JobFamily)(0),               // 0: millrace.event.v1.JobFamily
 	(*JobRef)(nil),               // 1: millrace.event.v1.JobRef
 	(*JobSubmitted)(nil),         // 2: millrace.event.v1.JobSubmitted
 	(*JobLabels)(nil),            // 3: millrace.event.v1.JobLabels
 	(*JobBatchSubmitted)(nil),    // 4: millrace.event.v1.JobBatchSubmitted
-	(*JobItems)(nil),             // 5: millrace.event.v1.JobItems
-	(*JobItem)(nil),              // 6: millrace.event.v1.JobItem
-	(*JobAttachmentsStored)(nil), // 7: millrace.event.v1.JobAttachmentsStored
-	(*JobLease)(nil),             // 8: millrace.event.v1.JobLease
-	(*JobClaimRequested)(nil),    // 9: millrace.event.v1.JobClaimRequested
-	(*JobReleased)(nil),          // 10: millrace.event.v1.JobReleased
-	(*JobHeartbeat)(nil),         // 11: millrace.event.v1.JobHeartbeat
-	(*JobLeaseExpired)(nil),      // 12: millrace.event.v1.JobLeaseExpired
-	(*JobStateReported)(nil),     // 13: millrace.event.v1.JobStateReported
-	(*JobCancelRequested)(nil),   // 14: millrace.event.v1.JobCancelRequested
-	(*JobsPublished)(nil),        // 15: millrace.event.v1.JobsPublished
-	(*Document)(nil),             // 16: millrace.event.v1.Document
-	(*Idempotency)(nil),          // 17: millrace.event.v1.Idempotency
-	(*BlobRef)(nil),              // 18: millrace.event.v1.BlobRef
+	(*JobBatchTurn)(nil),         // 5: millrace.event.v1.JobBatchTurn
+	(*JobItems)(nil),             // 6: millrace.event.v1.JobItems
+	(*JobItem)(nil),              // 7: millrace.event.v1.JobItem
+	(*JobAttachmentsStored)(nil), // 8: millrace.event.v1.JobAttachmentsStored
+	(*JobLease)(nil),             // 9: millrace.event.v1.JobLease
+	(*JobClaimRequested)(nil),    // 10: millrace.event.v1.JobClaimRequested
+	(*JobReleased)(nil),          // 11: millrace.event.v1.JobReleased
+	(*JobHeartbeat)(nil),         // 12: millrace.event.v1.JobHeartbeat
+	(*JobLeaseExpired)(nil),      // 13: millrace.event.v1.JobLeaseExpired
+	(*JobStateReported)(nil),     // 14: millrace.event.v1.JobStateReported
+	(*JobCancelRequested)(nil),   // 15: millrace.event.v1.JobCancelRequested
+	(*JobsPublished)(nil),        // 16: millrace.event.v1.JobsPublished
+	(*Document)(nil),             // 17: millrace.event.v1.Document
+	(*Idempotency)(nil),          // 18: millrace.event.v1.Idempotency
 }
 var file_millrace_event_v1_jobs_proto_depIdxs = []int32{
 	0,  // 0: millrace.event.v1.JobSubmitted.family:type_name -> millrace.event.v1.JobFamily
-	16, // 1: millrace.event.v1.JobSubmitted.document:type_name -> millrace.event.v1.Document
+	17, // 1: millrace.event.v1.JobSubmitted.document:type_name -> millrace.event.v1.Document
 	3,  // 2: millrace.event.v1.JobSubmitted.labels:type_name -> millrace.event.v1.JobLabels
-	17, // 3: millrace.event.v1.JobSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 3: millrace.event.v1.JobSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
 	0,  // 4: millrace.event.v1.JobBatchSubmitted.family:type_name -> millrace.event.v1.JobFamily
-	16, // 5: millrace.event.v1.JobBatchSubmitted.items:type_name -> millrace.event.v1.Document
-	17, // 6: millrace.event.v1.JobBatchSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
-	6,  // 7: millrace.event.v1.JobItems.items:type_name -> millrace.event.v1.JobItem
-	3,  // 8: millrace.event.v1.JobItem.labels:type_name -> millrace.event.v1.JobLabels
-	1,  // 9: millrace.event.v1.JobAttachmentsStored.job:type_name -> millrace.event.v1.JobRef
-	18, // 10: millrace.event.v1.JobAttachmentsStored.blob:type_name -> millrace.event.v1.BlobRef
-	1,  // 11: millrace.event.v1.JobClaimRequested.job:type_name -> millrace.event.v1.JobRef
-	8,  // 12: millrace.event.v1.JobClaimRequested.lease:type_name -> millrace.event.v1.JobLease
-	17, // 13: millrace.event.v1.JobClaimRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	1,  // 14: millrace.event.v1.JobStateReported.job:type_name -> millrace.event.v1.JobRef
-	17, // 15: millrace.event.v1.JobStateReported.idempotency:type_name -> millrace.event.v1.Idempotency
-	1,  // 16: millrace.event.v1.JobCancelRequested.job:type_name -> millrace.event.v1.JobRef
-	17, // 17: millrace.event.v1.JobCancelRequested.idempotency:type_name -> millrace.event.v1.Idempotency
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 5: millrace.event.v1.JobBatchSubmitted.document:type_name -> millrace.event.v1.Document
+	18, // 6: millrace.event.v1.JobBatchSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
+	5,  // 7: millrace.event.v1.JobBatchSubmitted.turns:type_name -> millrace.event.v1.JobBatchTurn
+	7,  // 8: millrace.event.v1.JobItems.items:type_name -> millrace.event.v1.JobItem
+	3,  // 9: millrace.event.v1.JobItem.labels:type_name -> millrace.event.v1.JobLabels
+	1,  // 10: millrace.event.v1.JobAttachmentsStored.job:type_name -> millrace.event.v1.JobRef
+	17, // 11: millrace.event.v1.JobAttachmentsStored.document:type_name -> millrace.event.v1.Document
+	1,  // 12: millrace.event.v1.JobClaimRequested.job:type_name -> millrace.event.v1.JobRef
+	9,  // 13: millrace.event.v1.JobClaimRequested.lease:type_name -> millrace.event.v1.JobLease
+	18, // 14: millrace.event.v1.JobClaimRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	1,  // 15: millrace.event.v1.JobStateReported.job:type_name -> millrace.event.v1.JobRef
+	18, // 16: millrace.event.v1.JobStateReported.idempotency:type_name -> millrace.event.v1.Idempotency
+	1,  // 17: millrace.event.v1.JobCancelRequested.job:type_name -> millrace.event.v1.JobRef
+	18, // 18: millrace.event.v1.JobCancelRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_millrace_event_v1_jobs_proto_init() }
@@ -1295,7 +1376,7 @@ func file_millrace_event_v1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_event_v1_jobs_proto_rawDesc), len(file_millrace_event_v1_jobs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
