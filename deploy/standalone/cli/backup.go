@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/millrace/millrace/deploy/standalone/app"
 )
@@ -34,7 +37,7 @@ func (c *Command) backup() *cobra.Command {
 				}, to)
 			}
 		} else {
-			write = func(to io.Writer) error { return o.download(cmd, app.BackupPath, to) }
+			write = func(to io.Writer) error { return o.download(cmd.Context(), app.BackupPath, to, terminal(c.err)) }
 		}
 		return c.saveTo(o, args[0], write)
 	}
@@ -70,9 +73,38 @@ func (c *Command) saveTo(o *operator, path string, write func(io.Writer) error) 
 	return err
 }
 
-// download streams an answer; a backup that was cut off is told by its missing end mark.
-func (o *operator) download(cmd *cobra.Command, path string, to io.Writer) error {
-	response, err := o.send(cmd.Context(), http.MethodPost, path, nil)
+// terminal gives a stream if a person looks at it, nil otherwise.
+func terminal(stream io.Writer) io.Writer {
+	if file, ok := stream.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		return file
+	}
+	return nil
+}
+
+// received shows a person how many bytes have come.
+type received struct {
+	to    io.Writer
+	bytes int64
+	shown time.Time
+}
+
+func (r *received) Write(b []byte) (int, error) {
+	r.bytes += int64(len(b))
+	if time.Since(r.shown) > 100*time.Millisecond {
+		r.show("")
+	}
+	return len(b), nil
+}
+
+func (r *received) show(end string) {
+	r.shown = time.Now()
+	_, _ = fmt.Fprintf(r.to, "\rreceived %.1f MB%s", float64(r.bytes)/1e6, end) // who cannot be shown it gets the backup all the same
+}
+
+// download streams an answer, and shows how much of it has come unless progress is nil. A backup that was cut off is told
+// by its missing end mark.
+func (o *operator) download(ctx context.Context, path string, to, progress io.Writer) error {
+	response, err := o.send(ctx, http.MethodPost, path, nil)
 	if err != nil {
 		return err
 	}
@@ -80,6 +112,11 @@ func (o *operator) download(cmd *cobra.Command, path string, to io.Writer) error
 	if response.StatusCode != http.StatusOK {
 		answer, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 		return refusal(response.StatusCode, answer)
+	}
+	if progress != nil {
+		shown := &received{to: progress}
+		defer shown.show("\n")
+		to = io.MultiWriter(to, shown)
 	}
 	if _, err := io.Copy(to, response.Body); err != nil {
 		return fmt.Errorf("receive the backup: %w", err)
