@@ -45,6 +45,10 @@ func TestEveryEventCountsOnceWhereverAMemberIsKilled(t *testing.T) {
 		}
 	}
 	for _, step := range steps {
+		// States are stored beside the batches: how many are depends on the time that it takes.
+		if strings.HasPrefix(step, "insert fold_state") && step != "insert fold_state 1" {
+			continue
+		}
 		t.Run(strings.ReplaceAll(step, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
@@ -184,7 +188,7 @@ type member struct {
 	ended chan error
 }
 
-func (s *site) start(t *testing.T, line *line, generation uint32) *member {
+func (s *site) start(t *testing.T, line *line, generation uint32, session time.Duration) *member {
 	t.Helper()
 	client := enginetest.Dial(t, s.cluster)
 	db := enginetest.Open(t, line.clickHouse(t, s.database))
@@ -196,7 +200,7 @@ func (s *site) start(t *testing.T, line *line, generation uint32) *member {
 	// The history's runs are two batches, and the folds are stored after each.
 	config := sink.Config{
 		MaxRecords: 5, MaxRows: 200_000, MaxBytes: 64 << 20, Interval: 250 * time.Millisecond, SnapshotEvery: time.Nanosecond,
-		SessionTimeout: 400 * time.Millisecond,
+		SessionTimeout: session,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	m := &member{stop: stop, ended: make(chan error, 1)}
@@ -219,7 +223,7 @@ func (s *site) end(t *testing.T, m *member) {
 func (s *site) killAt(t *testing.T, step string) {
 	t.Helper()
 	line := newLine(step)
-	m := s.start(t, line, disturbed)
+	m := s.start(t, line, disturbed, 400*time.Millisecond) // its successor waits so long
 	select {
 	case <-line.cut:
 	case <-time.After(time.Minute):
@@ -236,7 +240,7 @@ func (s *site) run(t *testing.T, line *line) {
 
 func (s *site) runGeneration(t *testing.T, line *line, generation uint32) {
 	t.Helper()
-	m := s.start(t, line, generation)
+	m := s.start(t, line, generation, 10*time.Second)
 	defer s.end(t, m)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
