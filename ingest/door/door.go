@@ -40,6 +40,8 @@ type Fold[S, O any] interface {
 	View(look func(S))
 	// CatchUp waits until everything is folded that was in the log when it was called.
 	CatchUp(ctx context.Context) error
+	// Await waits until the state is as look wants it; look must not keep what it is shown.
+	Await(ctx context.Context, look func(S) bool) error
 	// Decide appends a request and gives its outcome with its offset.
 	Decide(ctx context.Context, event eventlog.Event) (O, int64, error)
 	// Keys is how the fold answers by idempotency keys.

@@ -25,7 +25,9 @@ type Replica[S, O any] struct {
 	mu       sync.RWMutex
 	progress *Progress[S, O]
 	// moved is closed and replaced whenever the fold has moved on.
-	moved   chan struct{}
+	moved chan struct{}
+	// watch is told of every record with its outcome; nil when nobody watches.
+	watch   func(record *eventlog.Record, outcome O)
 	waiting map[uuid.UUID]chan decided[O]
 }
 
@@ -96,6 +98,9 @@ func (r *Replica[S, O]) apply(epoch uint32, records []eventlog.Record) {
 	defer r.mu.Unlock()
 	for i := range records {
 		outcome := r.progress.Apply(epoch, &records[i])
+		if r.watch != nil {
+			r.watch(&records[i], outcome)
+		}
 		if waiter, ok := r.waiting[records[i].ID]; ok {
 			delete(r.waiting, records[i].ID)
 			waiter <- decided[O]{outcome, records[i].Offset}
@@ -110,6 +115,27 @@ func (r *Replica[S, O]) View(fn func(S)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	fn(r.progress.State)
+}
+
+// Watch lets fn see every record that Run folds, with its outcome. It is called before Run, and fn must not block.
+func (r *Replica[S, O]) Watch(fn func(record *eventlog.Record, outcome O)) { r.watch = fn }
+
+// Await waits until the state is as fn wants it, and looks again whenever the fold has moved. fn must not keep what it is
+// shown, nor block.
+func (r *Replica[S, O]) Await(ctx context.Context, fn func(S) bool) error {
+	for {
+		r.mu.RLock()
+		reached, moved := fn(r.progress.State), r.moved
+		r.mu.RUnlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Keys is how the fold answers by idempotency keys.

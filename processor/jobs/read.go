@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/google/uuid"
+
 	"github.com/millrace/millrace/schemas/event"
 )
 
@@ -92,6 +94,17 @@ func (s *State) Due(now int64, n int) []Job {
 		return true
 	})
 	return due
+}
+
+// Claimed gives the job that is out by a claim.
+func (s *State) Claimed(claim uuid.UUID) (found Job, ok bool) {
+	s.out.Scan(func(j *job) bool {
+		if ok = j.handout.claim == claim; ok {
+			found = j.show()
+		}
+		return !ok
+	})
+	return found, ok
 }
 
 // Depth counts the jobs of a queue that wait, and those that are out.

@@ -21,12 +21,14 @@ type Log struct {
 
 	mu      sync.Mutex
 	records map[string][]eventlog.Record
-	fail    func(event eventlog.Event) error
+	// grown is closed and replaced whenever the log has grown.
+	grown chan struct{}
+	fail  func(event eventlog.Event) error
 }
 
 // NewLog gives an empty log, whose time is that of now.
 func NewLog(now func() time.Time) *Log {
-	return &Log{now: now, records: map[string][]eventlog.Record{}}
+	return &Log{now: now, records: map[string][]eventlog.Record{}, grown: make(chan struct{})}
 }
 
 // Fail makes appends fail with what fault says about them; nil for none. Catching up fails with what it says about the
@@ -66,6 +68,8 @@ func (l *Log) append(ctx context.Context, partition eventlog.Partition, event ev
 	offset := int64(len(l.records[partition.Topic]))
 	l.records[partition.Topic] = append(l.records[partition.Topic],
 		eventlog.Record{Event: event, Partition: partition, Offset: offset, LogTime: l.now().UnixMilli()})
+	close(l.grown)
+	l.grown = make(chan struct{})
 	return offset, nil
 }
 
@@ -127,6 +131,28 @@ func (f *Fold[S, O]) CatchUp(ctx context.Context) error {
 	defer f.mu.Unlock()
 	f.readTo(int64(len(f.log.Records(f.definition.Topic))) - 1)
 	return nil
+}
+
+// Await folds what comes into the log until the state is as look wants it.
+func (f *Fold[S, O]) Await(ctx context.Context, look func(S) bool) error {
+	for {
+		f.log.mu.Lock()
+		grown := f.log.grown
+		f.log.mu.Unlock()
+		if err := f.CatchUp(ctx); err != nil {
+			return err
+		}
+		reached := false
+		f.View(func(s S) { reached = look(s) })
+		if reached {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Decide appends a request and folds it.
