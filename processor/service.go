@@ -50,8 +50,10 @@ type Service struct {
 	sink       sink.Dependencies
 	lag        *prometheus.GaugeVec
 	lagSeconds *prometheus.GaugeVec
+	lost       *prometheus.GaugeVec
 	logger     *slog.Logger
 	rebuilding rebuilding
+	losses     losses
 }
 
 // rebuilding is how far the rebuild of lost projections is.
@@ -71,9 +73,13 @@ func New(config sink.Config, d Dependencies) (*Service, error) {
 	lagSeconds := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "millrace_lag_seconds", Help: "Age of the oldest record that is not projected yet; 0 when all are.",
 	}, []string{"partition"})
-	d.Registry.MustRegister(lag, lagSeconds)
+	lost := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "millrace_log_lost_records", Help: "Records that the log deleted before they were archived: lost for good.",
+	}, []string{"partition"})
+	d.Registry.MustRegister(lag, lagSeconds, lost)
 	return &Service{
-		config: config, client: d.Client, db: d.DB, generation: d.Generation, lag: lag, lagSeconds: lagSeconds, logger: d.Logger,
+		config: config, client: d.Client, db: d.DB, generation: d.Generation, lag: lag, lagSeconds: lagSeconds,
+		lost: lost, logger: d.Logger,
 		sink: sink.Dependencies{
 			Client: d.Client, Archive: archive.New(d.DB), Store: fold.NewStore(d.DB), Appender: d.Appender, Packer: d.Packer,
 			Epoch: d.Epoch, CodeVersion: d.CodeVersion, Metrics: metrics, Tracer: d.Tracer, Logger: d.Logger, Moved: d.Moved,
@@ -84,7 +90,7 @@ func New(config sink.Config, d Dependencies) (*Service, error) {
 // Prepare brings the current generation's tables up to date; a new installation gets its first ones. Projections that
 // were lost are left to Run, which may take long to build them again.
 func (s *Service) Prepare(ctx context.Context) error {
-	if err := s.prepare(ctx); err != nil {
+	if err := errors.Join(s.prepare(ctx), s.lookForLosses(ctx)); err != nil {
 		return err
 	}
 	return s.generation.Refresh(ctx)
@@ -130,7 +136,11 @@ func (s *Service) Run(ctx context.Context) error {
 			if err := s.restore(ctx); err != nil {
 				return err
 			}
-			if err := s.runGeneration(ctx, s.generation.Number()); err != nil {
+			err := s.runGeneration(ctx, s.generation.Number())
+			if errors.Is(err, sink.ErrLost) {
+				err = s.standStill(ctx, err)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -215,14 +225,18 @@ func (s *Service) awaitFollowers(ctx context.Context) error {
 func (s *Service) measureLag(ctx context.Context) error {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
-	for {
+	for tick := 1; ; tick++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			if err := s.gauge(ctx); err != nil && ctx.Err() == nil {
-				s.logger.Debug("the lag is not known", "error", err)
-			}
+		}
+		err := s.gauge(ctx)
+		if tick%lookForLossesEvery == 0 {
+			err = errors.Join(err, s.lookForLosses(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.logger.Debug("the lag is not known", "error", err)
 		}
 	}
 }

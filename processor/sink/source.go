@@ -12,6 +12,9 @@ import (
 // fetchBytes bounds one read ahead of the batch being written.
 const fetchBytes = 8 << 20
 
+// ErrLost means that the log deleted records before they were archived.
+var ErrLost = errors.New("records are gone from the log and are not in the archive")
+
 // read sends a partition's records from an offset on, in order, until ctx ends or the log fails for good. What the log
 // was trimmed of comes from the archive.
 func (s *Sink) read(ctx context.Context, partition eventlog.Partition, from int64, out chan<- []eventlog.Record) error {
@@ -41,7 +44,7 @@ func (s *Sink) read(ctx context.Context, partition eventlog.Partition, from int6
 			return err
 		}
 		if from == before {
-			return fmt.Errorf("records of %s from offset %d on are gone from the log and are not in the archive", partition, from)
+			return fmt.Errorf("%w: %s from offset %d on", ErrLost, partition, from)
 		}
 	}
 }
