@@ -17,7 +17,6 @@ import (
 	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/ingest"
 	"github.com/millrace/millrace/processor"
-	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/sink"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
@@ -109,7 +108,6 @@ type process struct {
 	ingest    *ingest.Service
 	apis      map[string]route.API
 	cache     *cache.Cache
-	rejected  *debci.RejectFile
 	touched   *touched.Index
 	pages     *ui.UI
 	health    *route.Health
@@ -121,10 +119,7 @@ type process struct {
 }
 
 func start(ctx context.Context, o Options, listener net.Listener) (*process, error) {
-	p := &process{
-		options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version),
-		rejected: debci.NewRejectFile(o.Config.Debci.RejectList),
-	}
+	p := &process{options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version)}
 	var err error
 	if p.space, err = newSpace(o.Config.Data, o.Config.Engines.MinFreeBytes, o.Logger); err != nil {
 		return nil, err
@@ -214,7 +209,7 @@ func (p *process) run(ctx context.Context) error {
 }
 
 func (p *process) background() []func(context.Context) error {
-	work := []func(context.Context) error{p.registry.Run, p.runs.Run, p.jobs.Run, p.generation.Run, p.space.Run}
+	work := []func(context.Context) error{p.registry.Run, p.runs.Run, p.generation.Run, p.space.Run}
 	if p.processor != nil {
 		blobs := &collector{core: p.core, gate: p.gate, logger: p.logger}
 		work = append(work, p.processor.Run, blobs.Run)
