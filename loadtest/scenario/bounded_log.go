@@ -24,7 +24,7 @@ type boundedLog struct {
 	AtMost float64 `yaml:"at_most"`
 	Memory int64   `yaml:"memory"`
 	// Document is the size of the uploads, Rate how many are sent a second, InFlight how many at most wait for an answer.
-	// What is not projected yet stays in the log: the rate is one that the projections keep up with.
+	// What is not projected yet stays in the log, until its limit holds the writers back.
 	Document farm.Size `yaml:"document"`
 	Rate     float64   `yaml:"rate"`
 	InFlight int       `yaml:"in_flight"`

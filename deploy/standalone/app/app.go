@@ -121,7 +121,7 @@ type process struct {
 func start(ctx context.Context, o Options, listener net.Listener) (*process, error) {
 	p := &process{options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version)}
 	var err error
-	if p.space, err = newSpace(o.Config.Data, o.Config.Engines.MinFreeBytes, o.Logger); err != nil {
+	if p.space, err = newSpace(o.Config, o.Logger); err != nil {
 		return nil, err
 	}
 	p.tracing, err = telemetry.NewTracing(ctx, telemetry.TraceConfig{

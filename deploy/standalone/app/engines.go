@@ -131,7 +131,7 @@ func (e *engines) openLog(ctx context.Context, c config.Config, logger *slog.Log
 		// Nobody else on this machine gets in: the password lives as long as the process.
 		password := rand.Text()
 		var err error
-		e.broker, err = kafka.Start(ctx, kafka.Options{Dir: filepath.Join(c.Data, "log"), Password: password, Logger: logger})
+		e.broker, err = kafka.Start(ctx, kafka.Options{Dir: logFolder(c), Password: password, Logger: logger})
 		if err != nil {
 			return err
 		}
@@ -230,3 +230,6 @@ func (e *engines) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// logFolder is where the embedded log is.
+func logFolder(c config.Config) string { return filepath.Join(c.Data, "log") }

@@ -56,6 +56,7 @@ type Engines struct {
 	CAFile                string                   `koanf:"ca_file" doc:"PEM file of certificate authorities for TLS to the engines, beside the system's."`
 	CacheDir              string                   `koanf:"cache_dir" doc:"Folder where a fetched ClickHouse is kept; empty: the user's cache folder."`
 	MinFreeBytes          int64                    `koanf:"min_free_bytes" doc:"Free space of the data folder below which writes answer 503."`
+	MaxLogBytes           int64                    `koanf:"max_log_bytes" doc:"Size of the embedded log beyond which writes wait for the projections, up to ingest.upload_patience, and then answer 503. A second's writes may come on top."`
 	TrimInterval          time.Duration            `koanf:"trim_interval" doc:"How often the embedded log is trimmed behind the archive."`
 }
 
@@ -115,7 +116,7 @@ func Default() Config {
 		Trace: Trace{Ratio: 1},
 		Engines: Engines{
 			KafkaMechanism: "SCRAM-SHA-512", KafkaReplication: 1, VolumePartitions: 1, ClickHouseConnections: 16,
-			MinFreeBytes: 512 << 20, TrimInterval: 10 * time.Second,
+			MinFreeBytes: 512 << 20, MaxLogBytes: 4 << 30, TrimInterval: 10 * time.Second,
 		},
 		Ingest: Ingest{
 			MaxRequests: 1024, MaxBytes: 1 << 30, MaxWaiting: 64 << 20, UploadBytes: 100 << 20, UploadDepth: 64, UploadResults: 1023,

@@ -160,6 +160,7 @@ func (c Config) Validate() error {
 	bad(c.Ingest.UploadRows < 1 || c.Ingest.UploadRows >= 1<<20, "ingest.upload_rows: %d is not between 1 and 1048575", c.Ingest.UploadRows)
 	bad(c.Ingest.UploadDepth < 8, "ingest.upload_depth: %d is less than 8, which documents need", c.Ingest.UploadDepth)
 	bad(c.Ingest.IdempotencyWindow < time.Second, "ingest.idempotency_window: %s is less than a second", c.Ingest.IdempotencyWindow)
+	bad(c.Engines.MaxLogBytes < 16<<20, "engines.max_log_bytes: %d bytes are less than 16777216, which the log takes at rest", c.Engines.MaxLogBytes)
 	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
 	for topic := range c.Engines.Retention {
 		known := func(t eventlog.Topic) bool { return t.Name == topic }
