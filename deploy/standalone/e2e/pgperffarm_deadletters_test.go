@@ -28,6 +28,7 @@ import (
 type openLog struct {
 	lab      *Lab
 	brokers  string
+	tables   string // ClickHouse's address
 	client   *eventlog.Client
 	appender *eventlog.Appender
 }
@@ -46,7 +47,7 @@ func startOnOpenLog(t *testing.T) *openLog {
 			t.Errorf("end the engines: %v", err)
 		}
 	})
-	l := &openLog{brokers: e.kafka}
+	l := &openLog{brokers: e.kafka, tables: e.clickhouse}
 	l.lab = startWith(t, "MILLRACE_KAFKA="+e.kafka, "MILLRACE_CLICKHOUSE="+e.clickhouse, "MILLRACE_REDIS="+e.redis)
 	var err error
 	if l.client, err = eventlog.Dial(ctx, eventlog.Config{Brokers: []string{e.kafka}, VolumePartitions: 1, Replication: 1}); err != nil {
