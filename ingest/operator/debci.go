@@ -41,7 +41,7 @@ func (o *Operator) addDebciKey(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	answer := DebciKey{User: asked.User, Key: asked.Key}
+	answer := DebciKey(asked)
 	if answer.Key == "" {
 		answer.Key = uuid.NewString()
 	}
