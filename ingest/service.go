@@ -12,12 +12,17 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/ingest/debci"
+	"github.com/millrace/millrace/ingest/dispatch"
 	"github.com/millrace/millrace/ingest/door"
+	ingestjobs "github.com/millrace/millrace/ingest/jobs"
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/ingest/operator"
 	"github.com/millrace/millrace/ingest/pgperffarm"
 	"github.com/millrace/millrace/processor/access"
+	tests "github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/schemas/document"
@@ -29,7 +34,11 @@ import (
 
 // Config is what an operator can set.
 type Config struct {
-	Farm pgperffarm.Config
+	Farm  pgperffarm.Config
+	Debci debci.Config
+	Jobs  ingestjobs.Config
+	// SubmissionBytes bounds the submitted documents of jobs that are kept at hand.
+	SubmissionBytes int
 	// Tokens says who needs a token for Millrace's own API.
 	Tokens access.TokensConfig
 	// KeepKeys is how long an Idempotency-Key is remembered, in log time.
@@ -38,12 +47,15 @@ type Config struct {
 
 // DefaultConfig is the configuration where the operator says nothing.
 func DefaultConfig() Config {
-	return Config{Farm: pgperffarm.DefaultConfig(), KeepKeys: door.DefaultKeep}
+	return Config{
+		Farm: pgperffarm.DefaultConfig(), Debci: debci.DefaultConfig(), Jobs: ingestjobs.DefaultConfig(), SubmissionBytes: 64 << 20,
+		KeepKeys: door.DefaultKeep,
+	}
 }
 
 // Validate reports all mistakes at once.
 func (c *Config) Validate() error {
-	errs := []error{c.Farm.Validate()}
+	errs := []error{c.Farm.Validate(), c.Debci.Validate(), c.Jobs.Validate()}
 	if c.KeepKeys < time.Second {
 		errs = append(errs, fmt.Errorf("idempotency keys are kept for %s: want at least 1s", c.KeepKeys))
 	}
@@ -56,6 +68,7 @@ type Dependencies struct {
 	Appender *eventlog.Appender
 	Registry *fold.Replica[*registry.State, registry.Outcome]
 	Runs     *fold.Replica[*runs.State, runs.Outcome]
+	Jobs     *fold.Replica[*jobs.State, jobs.Outcome]
 	Keyring  *keyring.Keyring
 	Packer   *document.Packer
 	// StoredRun is pgperffarm.Dependencies.StoredRun.
@@ -64,6 +77,12 @@ type Dependencies struct {
 	StoredKey door.StoredKeys
 	// Run is native.Dependencies.Run.
 	Run func(ctx context.Context, run, result uint64) (*native.Run, error)
+	// Rejected, DebciTest and DebciPrivate are debci.Dependencies' Rejected, Test and Private.
+	Rejected     *tests.RejectFile
+	DebciTest    func(ctx context.Context, run uint64) (*debci.Test, error)
+	DebciPrivate func(ctx context.Context, owner registry.Hash, runs []uint64) ([]uint64, error)
+	// FindSubmissions reads what was submitted for jobs in the projections.
+	FindSubmissions dispatch.Find
 	// DeadLetter is operator.Dependencies.DeadLetter.
 	DeadLetter func(ctx context.Context, id string) (*event.DeadLetter, error)
 	Now        func() time.Time
@@ -74,6 +93,9 @@ type Dependencies struct {
 // Service is the write side.
 type Service struct {
 	farm     *pgperffarm.Farm
+	debci    *debci.Debci
+	jobs     *ingestjobs.Jobs
+	dispatch *dispatch.Dispatcher
 	operator *operator.Operator
 	native   *native.Native
 	apis     map[string]route.API
@@ -94,6 +116,18 @@ func New(config Config, d Dependencies) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{farm: farm}
+	queues := door.Bind(eventlog.Jobs, d.Jobs, d.Appender, d.StoredKey)
+	s.composeJobs(config, d, log, queues)
+	s.debci, err = debci.New(config.Debci, debci.Dependencies{
+		Log: log, Jobs: queues, Packer: d.Packer, Rejected: d.Rejected,
+		SealName: func(user registry.Hash, name string) ([]byte, error) {
+			return access.SealDebciName(d.Keyring, user, name)
+		},
+		Test: d.DebciTest, Private: d.DebciPrivate,
+	})
+	if err != nil {
+		return nil, err
+	}
 	s.operator = operator.New(operator.Dependencies{
 		Log: log, Registry: replica, Keyring: d.Keyring, DeadLetter: d.DeadLetter, KeepKeys: config.KeepKeys,
 	})
@@ -101,6 +135,24 @@ func New(config Config, d Dependencies) (*Service, error) {
 	s.apis = Authorizers(config, d.Registry, d.Keyring, d.Now, farm.RefusedUpload)
 	return s, nil
 }
+
+// composeJobs wires what hands jobs out.
+func (s *Service) composeJobs(config Config, d Dependencies, log door.Log, queues dispatch.Fold) {
+	documents := dispatch.NewDocuments(config.SubmissionBytes, d.FindSubmissions, d.Packer)
+	if d.Jobs != nil { // a table without anything behind it has none
+		d.Jobs.Watch(documents.Watch)
+	}
+	s.dispatch = dispatch.New(dispatch.Dependencies{Log: log, Jobs: queues, Documents: documents, Now: d.Now, Logger: d.Logger})
+	s.jobs = ingestjobs.New(config.Jobs, ingestjobs.Dependencies{
+		Log: log, Jobs: queues, Dispatcher: s.dispatch, Leases: dispatch.NewLeases(d.Keyring), Packer: d.Packer,
+	})
+}
+
+// Run does the write side's own work, until ctx ends: it ends leases of which nothing was heard. The replicas are running.
+func (s *Service) Run(ctx context.Context) error { return s.dispatch.Run(ctx) }
+
+// Drain ends what waits for something to come: the process is about to end.
+func (s *Service) Drain() { s.dispatch.Drain() }
 
 // Authorizers says how the callers of every API are authorized, by its name: also for a process that serves no writes.
 // refused is access.FarmConfig.Refused; nil where no uploads are taken.
@@ -110,19 +162,22 @@ func Authorizers(config Config, replica access.Registry, ring *keyring.Keyring, 
 	attempts := access.NewAttempts()
 	farm := access.NewFarm(access.FarmConfig{Hold: config.Farm.Hold, Refused: refused}, replica, ring, attempts, now)
 	tokens := access.NewTokens(config.Tokens, replica, ring, attempts, now)
-	return map[string]route.API{pgperffarm.API: farm.API(), native.API: tokens.API()}
+	return map[string]route.API{pgperffarm.API: farm.API(), debci.API: access.NewDebci(replica, ring).API(), native.API: tokens.API()}
 }
 
 // Routes is the table of every write endpoint.
 func (s *Service) Routes() []route.Route {
-	routes := s.farm.Routes()
+	routes := append(s.farm.Routes(), s.debci.Routes()...)
 	routes = append(routes, s.operator.Routes()...)
+	routes = append(routes, s.jobs.Routes()...)
 	return append(routes, s.native.Routes()...)
 }
 
 // OperatorRoutes is the part of the table that the operator's Unix socket serves, with access.Socket as the authorizer of
 // API "millrace".
-func (s *Service) OperatorRoutes() []route.Route { return s.operator.Routes() }
+func (s *Service) OperatorRoutes() []route.Route {
+	return append(s.operator.Routes(), s.jobs.Routes()...)
+}
 
 // APIs are the Authorizers of these routes. Both sides of an API may be mounted with them.
 func (s *Service) APIs() map[string]route.API { return s.apis }

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/ingest"
 	"github.com/millrace/millrace/processor"
+	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/sink"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
@@ -108,6 +109,7 @@ type process struct {
 	ingest    *ingest.Service
 	apis      map[string]route.API
 	cache     *cache.Cache
+	rejected  *debci.RejectFile
 	touched   *touched.Index
 	pages     *ui.UI
 	health    *route.Health
@@ -119,7 +121,10 @@ type process struct {
 }
 
 func start(ctx context.Context, o Options, listener net.Listener) (*process, error) {
-	p := &process{options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version)}
+	p := &process{
+		options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version),
+		rejected: debci.NewRejectFile(o.Config.Debci.RejectList),
+	}
 	var err error
 	if p.space, err = newSpace(o.Config, o.Logger); err != nil {
 		return nil, err
@@ -200,6 +205,9 @@ func (p *process) run(ctx context.Context) error {
 	serving, cut := context.WithCancel(ctx)
 	defer cut()
 	context.AfterFunc(background, cut) // nothing is served on when the work behind it has failed
+	if p.ingest != nil {
+		context.AfterFunc(serving, p.ingest.Drain)
+	}
 	err := p.serve(serving)
 	stop()
 	if workErr := work.Wait(); !errors.Is(workErr, context.Canceled) {
@@ -209,13 +217,16 @@ func (p *process) run(ctx context.Context) error {
 }
 
 func (p *process) background() []func(context.Context) error {
-	work := []func(context.Context) error{p.registry.Run, p.runs.Run, p.generation.Run, p.space.Run}
+	work := []func(context.Context) error{p.registry.Run, p.runs.Run, p.jobs.Run, p.generation.Run, p.space.Run}
 	if p.processor != nil {
 		blobs := &collector{core: p.core, gate: p.gate, logger: p.logger}
 		work = append(work, p.processor.Run, blobs.Run)
 	}
 	if p.touched != nil {
 		work = append(work, p.touched.Run)
+	}
+	if p.ingest != nil {
+		work = append(work, p.ingest.Run)
 	}
 	if p.broker != nil {
 		t := &trimmer{

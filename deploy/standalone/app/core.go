@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/processor/archive"
 	"github.com/millrace/millrace/processor/fold"
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/processor/sink"
@@ -31,6 +32,7 @@ type core struct {
 	appender   *eventlog.Appender
 	registry   *fold.Replica[*registry.State, registry.Outcome]
 	runs       *fold.Replica[*runs.State, runs.Outcome]
+	jobs       *fold.Replica[*jobs.State, jobs.Outcome]
 	generation *clickhouse.Generation
 	logger     *slog.Logger
 }
@@ -74,6 +76,10 @@ func (k *core) open(ctx context.Context, c config.Config, metrics prometheus.Reg
 	k.runs, err = fold.NewReplica(ctx, runs.Fold(), k.log, k.archive, k.store, k.epoch, logger)
 	if err != nil {
 		return fmt.Errorf("start the runs' replica: %w", err)
+	}
+	k.jobs, err = fold.NewReplica(ctx, jobs.Fold(), k.log, k.archive, k.store, k.epoch, logger)
+	if err != nil {
+		return fmt.Errorf("start the jobs' replica: %w", err)
 	}
 	k.appender = eventlog.NewAppender(k.log, eventlog.AppenderConfig{MaxWaiting: c.Ingest.MaxWaiting}, metrics, logger)
 	return nil

@@ -78,7 +78,10 @@ func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error
 	if c.PgPerfFarm.LoginURL != "" {
 		farmConfig.Login = pgweb.Config{LoginURL: c.PgPerfFarm.LoginURL, Key: key, Version: c.PgPerfFarm.AuthVersion}
 	}
-	return ingest.Config{Farm: farmConfig, Tokens: tokens, KeepKeys: c.Ingest.IdempotencyWindow}, nil
+	return ingest.Config{
+		Farm: farmConfig, Debci: p.debciConfig(), Jobs: jobsConfig(c), SubmissionBytes: c.Jobs.KeptBytes, Tokens: tokens,
+		KeepKeys: c.Ingest.IdempotencyWindow,
+	}, nil
 }
 
 // composeIngest adds the write endpoints to the tables.
@@ -86,8 +89,10 @@ func (p *process) composeIngest(settings ingest.Config) error {
 	look := lookups{process: p, newest: &atomic.Pointer[projectedRun]{}}
 	var err error
 	p.ingest, err = ingest.New(settings, ingest.Dependencies{
-		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Keyring: p.keys, Packer: p.packer,
+		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Jobs: p.jobs, Keyring: p.keys, Packer: p.packer,
 		StoredRun: look.storedRun, StoredKey: storedKeysOf(look), Run: look.run, DeadLetter: look.deadLetter,
+		FindSubmissions: look.submissions,
+		Rejected:        p.rejected, DebciTest: look.debciTest, DebciPrivate: look.debciPrivate,
 		Now: time.Now, Metrics: p.metrics, Logger: p.logger,
 	})
 	if err != nil {

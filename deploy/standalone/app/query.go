@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/query/cache"
+	querydebci "github.com/millrace/millrace/query/debci"
 	"github.com/millrace/millrace/query/native"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
@@ -49,7 +50,12 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		return err
 	}
 	p.socketReads = reads.Routes()
+	tests := querydebci.New(querydebci.Config{
+		DB: p.db, Generation: p.generation.Number, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,
+		Rules: p.debciRules(), MaxRows: c.MaxListRows,
+	})
 	p.routes = append(p.routes, farm.Routes()...)
+	p.routes = append(p.routes, tests.Routes()...)
 	p.routes = append(p.routes, p.socketReads...)
 	p.routes = append(p.routes, p.pages.Routes()...)
 	return nil
@@ -74,5 +80,6 @@ func queryTables() ([]route.Route, error) {
 		return nil, err
 	}
 	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{}).Routes()...)
+	routes = append(routes, querydebci.New(querydebci.Config{}).Routes()...)
 	return append(routes, pages.Routes()...), nil
 }

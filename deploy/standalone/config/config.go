@@ -25,9 +25,11 @@ type Config struct {
 	Ingest    Ingest    `koanf:"ingest"`
 	Processor Processor `koanf:"processor"`
 	Query     Query     `koanf:"query"`
+	Jobs      Jobs      `koanf:"jobs"`
 	Proxy     Proxy     `koanf:"proxy"`
 
 	PgPerfFarm PgPerfFarm `koanf:"pgperffarm"`
+	Debci      Debci      `koanf:"debci"`
 }
 
 // Log says how to log.
@@ -93,6 +95,15 @@ type Query struct {
 	MaxListRows int           `koanf:"max_list_rows" doc:"Rows of a list that an API returns whole; beyond: 503."`
 }
 
+// Jobs is how jobs are handed out on Millrace's own API.
+type Jobs struct {
+	Lease        time.Duration `koanf:"lease" doc:"How long a worker keeps a job without a heartbeat."`
+	Requeues     int           `koanf:"requeues" doc:"How often a job goes back to its queue when its worker was lost; then it ends."`
+	MaxWait      time.Duration `koanf:"max_wait" doc:"Longest wait of a claim for a job."`
+	PayloadBytes int64         `koanf:"payload_bytes" doc:"Largest submission, as sent and decoded."`
+	KeptBytes    int           `koanf:"kept_bytes" doc:"Memory for submissions that wait to be handed out; others are read again when they are."`
+}
+
 // Proxy says where the proxy finds the services.
 type Proxy struct {
 	Ingest string `koanf:"ingest" doc:"URL of the ingest service."`
@@ -106,6 +117,23 @@ type PgPerfFarm struct {
 	AuthVersion int      `koanf:"auth_version" doc:"Version of pgweb's protocol: 2, 3 or 4."`
 	AfterLogin  string   `koanf:"after_login" doc:"Page to show after a login without target."`
 	Staff       []string `koanf:"staff" doc:"User names that become staff when they sign in. A name taken off the list stays staff: millrace admin pgperffarm user set NAME --staff=false."`
+}
+
+// Debci sets up the debci API.
+type Debci struct {
+	Suites        []string             `koanf:"suites" doc:"Suites that may be tested."`
+	Architectures []string             `koanf:"architectures" doc:"Architectures that may be tested on."`
+	Backends      []string             `koanf:"backends" doc:"Backends that a test may ask for."`
+	RejectList    string               `koanf:"reject_list" doc:"File of what is not tested, lines of PACKAGE [SUITE [ARCHITECTURE [VERSION]]] with * for any and the reason in a comment above; read again when it changes. Empty: none. In a cluster, ingest and query each need it."`
+	AptSources    map[string]AptSource `koanf:"apt_sources" doc:"Extra sources that tests may ask for: by name {entry: TEXT, allowed_users: [USER, …]}, where no users are all (as a variable: NAME=ENTRY,NAME=ENTRY, for all users)."`
+	MaxTests      int                  `koanf:"max_tests" doc:"Tests in one request; beyond: 400."`
+	RequestBytes  int64                `koanf:"request_bytes" doc:"Largest request, as sent and decoded."`
+}
+
+// AptSource is an extra source of packages.
+type AptSource struct {
+	Entry        string   `koanf:"entry"`
+	AllowedUsers []string `koanf:"allowed_users"`
 }
 
 // Default is what holds where nothing is set.
@@ -130,7 +158,12 @@ func Default() Config {
 		Query: Query{
 			MaxRequests: 1024, Wait: 5 * time.Second, CacheBytes: 128 << 20, CacheRedis: true, MaxListRows: 100_000,
 		},
+		Jobs:       Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
 		Proxy:      Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
 		PgPerfFarm: PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
+		Debci: Debci{
+			Suites: []string{"unstable", "testing", "stable"}, Architectures: []string{"amd64", "arm64"},
+			MaxTests: 10_000, RequestBytes: 16 << 20,
+		},
 	}
 }

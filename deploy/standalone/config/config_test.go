@@ -20,7 +20,8 @@ func TestThePageOfSettingsIsUpToDate(t *testing.T) {
 func TestSettingsOfEveryKindComeFromTheEnvironment(t *testing.T) {
 	c, err := Load([]string{
 		"MILLRACE_DEMO=on", "MILLRACE_QUERY_WAIT=250ms", "MILLRACE_TRUSTED_PROXIES=10.0.0.0/8,127.0.0.1",
-		"MILLRACE_ENGINES_RETENTION=runs=720h, results=24h",
+		"MILLRACE_ENGINES_RETENTION=runs=720h, results=24h", "MILLRACE_DEBCI_SUITES=sid",
+		"MILLRACE_DEBCI_APT_SOURCES=backports=deb http://host/debian x main,other=deb [a=b] http://host y",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +31,9 @@ func TestSettingsOfEveryKindComeFromTheEnvironment(t *testing.T) {
 	}
 	if r := c.Engines.Retention; len(r) != 2 || r["runs"] != 720*time.Hour || r["results"] != 24*time.Hour {
 		t.Errorf("retention %v", r)
+	}
+	if len(c.Debci.Suites) != 1 || len(c.Debci.AptSources) != 2 || c.Debci.AptSources["other"].Entry != "deb [a=b] http://host y" {
+		t.Errorf("debci %+v", c.Debci)
 	}
 	for value, reason := range map[string]string{"720h": "NAME=VALUE", "rnus=720h": "rnus"} {
 		if _, err := Load([]string{"MILLRACE_ENGINES_RETENTION=" + value}); err == nil || !strings.Contains(err.Error(), reason) {

@@ -18,6 +18,7 @@ import (
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 
+	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
@@ -46,7 +47,7 @@ func decode(k *koanf.Koanf, config *Config) error {
 	err := k.UnmarshalWithConf("", config, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result: config, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), switchHook, pairsHook,
+			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), switchHook, pairsHook, aptSourceHook,
 		),
 	}})
 	if err != nil {
@@ -83,6 +84,14 @@ func pairsHook(from, to reflect.Type, data any) (any, error) {
 		pairs[name] = value
 	}
 	return pairs, nil
+}
+
+// aptSourceHook takes an entry alone for an extra source, as in a variable.
+func aptSourceHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to != reflect.TypeFor[AptSource]() {
+		return data, nil
+	}
+	return AptSource{Entry: data.(string)}, nil
 }
 
 // Setting is one key of the file with its environment variable, default and documentation.
@@ -162,11 +171,14 @@ func (c Config) Validate() error {
 	bad(c.Ingest.IdempotencyWindow < time.Second, "ingest.idempotency_window: %s is less than a second", c.Ingest.IdempotencyWindow)
 	bad(c.Engines.MaxLogBytes < 16<<20, "engines.max_log_bytes: %d bytes are less than 16777216, which the log takes at rest", c.Engines.MaxLogBytes)
 	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
+	bad(c.Jobs.Requeues < 0 || c.Jobs.Requeues > 1000, "jobs.requeues: %d is not between 0 and 1000", c.Jobs.Requeues)
+	bad(c.Jobs.KeptBytes < 1<<20, "jobs.kept_bytes: %d is less than 1048576", c.Jobs.KeptBytes)
 	for topic := range c.Engines.Retention {
 		known := func(t eventlog.Topic) bool { return t.Name == topic }
 		bad(!slices.ContainsFunc(eventlog.Topics(1), known), "engines.retention: there is no topic %q", topic)
 	}
 	errs = append(errs, c.PgPerfFarm.validate()...)
+	errs = append(errs, c.Debci.validate()...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("settings:\n%w", err)
 	}
@@ -191,6 +203,32 @@ func (c PgPerfFarm) validate() []error {
 	}
 	if (c.LoginURL == "") != (c.AuthKey == "") {
 		errs = append(errs, errors.New("pgperffarm: login_url and auth_key are needed together"))
+	}
+	return errs
+}
+
+func (c Debci) validate() []error {
+	var errs []error
+	if c.MaxTests < 1 || c.MaxTests > 50_000 {
+		errs = append(errs, fmt.Errorf("debci.max_tests: %d is not between 1 and 50000", c.MaxTests))
+	}
+	if c.RequestBytes < 1<<10 {
+		errs = append(errs, fmt.Errorf("debci.request_bytes: %d is less than 1024", c.RequestBytes))
+	}
+	for name, values := range map[string][]string{"suites": c.Suites, "architectures": c.Architectures, "backends": c.Backends} {
+		for _, value := range values {
+			if value == "" || strings.ContainsAny(value, "/ \t") {
+				errs = append(errs, fmt.Errorf("debci.%s: %q is no name", name, value))
+			}
+		}
+	}
+	for name, source := range c.AptSources {
+		if source.Entry == "" {
+			errs = append(errs, fmt.Errorf("debci.apt_sources: %s has no entry", name))
+		}
+	}
+	if _, err := debci.NewRejectFile(c.RejectList).List(); err != nil {
+		errs = append(errs, fmt.Errorf("debci.reject_list: %w", err))
 	}
 	return errs
 }
