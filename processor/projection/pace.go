@@ -69,6 +69,14 @@ func (p *pace) took(weeks []week, duration time.Duration, now time.Time) {
 	}
 }
 
+// tooLarge leaves a week that cannot be recomputed alone for long.
+func (p *pace) tooLarge(w week, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until := now.Add(rememberSlow)
+	p.rests[w] = rest{until: until, slow: true, forgotten: until.Add(rememberSlow)}
+}
+
 // split parts the hours that a batch recomputes at once from those that it postpones.
 func (p *pace) split(hours []touchedHour, now time.Time) (atOnce, postponed []touchedHour) {
 	p.mu.Lock()

@@ -2,6 +2,7 @@ package projection
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,23 +76,30 @@ func (w *Writer) settle(ctx context.Context, of selection, due func(week) bool) 
 		return 0, fmt.Errorf("read what trends are postponed: %w", err)
 	}
 	var hours []touchedHour
-	var settled []string
+	var weeks []week
 	for _, p := range slices.SortedFunc(maps.Keys(notes), week.compare) {
 		if due(p) {
 			hours = append(hours, p.hours()...)
-			settled = append(settled, notes[p]...)
+			weeks = append(weeks, p)
 		}
 	}
-	if err := w.recompute(ctx, hours); err != nil {
-		return count, err
+	unfinished := w.recompute(ctx, hours)
+	if _, some := errors.AsType[*TooLargeError](unfinished); !some && unfinished != nil {
+		return count, unfinished
+	}
+	var settled []string
+	for _, p := range weeks {
+		if !tooLarge(unfinished, p) {
+			settled = append(settled, notes[p]...)
+		}
 	}
 	if err := w.forget(ctx, settled); err != nil {
 		return count, fmt.Errorf("take notes of postponed trends away: %w", err)
 	}
 	if count == notesAtOnce {
-		return count, nil
+		return count, unfinished
 	}
-	return count - len(settled), nil
+	return count - len(settled), unfinished
 }
 
 // notes reads the ids of notes by week.

@@ -24,6 +24,11 @@ func (t touchedHour) bucket(resolution int64) int64 { return BucketStart(t.hour*
 
 func (t touchedHour) week() week { return week{t.Series, t.bucket(Week)} }
 
+// compare orders hours by week and series.
+func (t touchedHour) compare(other touchedHour) int {
+	return cmp.Or(t.week().compare(other.week()), cmp.Compare(t.hour, other.hour))
+}
+
 // week is a week of a series: what one recomputation reads.
 type week struct {
 	Series
@@ -56,9 +61,7 @@ func (s *samples) touched() []touchedHour {
 			}
 		}
 	}
-	return slices.SortedFunc(maps.Keys(hours), func(a, b touchedHour) int {
-		return cmp.Or(a.week().compare(b.week()), cmp.Compare(a.hour, b.hour))
-	})
+	return slices.SortedFunc(maps.Keys(hours), touchedHour.compare)
 }
 
 const (
@@ -66,27 +69,66 @@ const (
 	weeksAtOnce = 256
 	// trendMemory is the default bound of a statement over several weeks, in bytes.
 	trendMemory = 2 << 30
+	// weekMemory is the default bound of one over a single week, in bytes. 20 million samples keep within 1 GiB.
+	weekMemory = 8 << 30
 	// memoryExceeded is the engine's code for a statement over its limit.
 	memoryExceeded = 241
 )
 
+// TooLargeError names weeks of series that have more samples than there is memory to recompute their trends. Their notes
+// stay: they are tried again, and nobody is shown a trend that lacks them.
+type TooLargeError struct {
+	weeks []week
+	cause error
+}
+
+func (e *TooLargeError) Error() string { return fmt.Sprintf("%s: %v", e.Week(), e.cause) }
+
+// Week says which week is too large, the first of several.
+func (e *TooLargeError) Week() string {
+	first := e.weeks[0]
+	return fmt.Sprintf("metric %s of machine %d, configuration %d and branch %d has more samples in the week of %s than there is memory for",
+		first.Metric, first.Machine, first.Config, first.Branch, time.Unix(first.start, 0).UTC().Format(time.DateOnly))
+}
+
+func (e *TooLargeError) Unwrap() error { return e.cause }
+
+// tooLarge says whether an error names a week as too large.
+func tooLarge(err error, w week) bool {
+	named, ok := errors.AsType[*TooLargeError](err)
+	return ok && slices.Contains(named.weeks, w)
+}
+
 // recompute computes the trends of all buckets that the hours are in, which come by week, in statements of a bounded
-// size. Each statement's time is told to the pace.
+// size. Each statement's time is told to the pace. A *TooLargeError names the weeks that were left out.
 func (w *Writer) recompute(ctx context.Context, hours []touchedHour) error {
 	atOnce := weeksAtOnce
+	var left *TooLargeError
 	for len(hours) > 0 {
 		weeks, n := firstWeeks(hours, atOnce)
 		started := time.Now()
 		err := w.recomputeWeeks(ctx, hours[:n], len(weeks) == 1)
-		if exception := (*ch.Exception)(nil); errors.As(err, &exception) && exception.Code == memoryExceeded && len(weeks) > 1 {
+		exception, answered := errors.AsType[*ch.Exception](err)
+		switch exceeded := answered && exception.Code == memoryExceeded; {
+		case exceeded && len(weeks) > 1:
 			atOnce = len(weeks) / 2
 			continue
-		}
-		if err != nil {
+		case exceeded:
+			if left == nil {
+				left = &TooLargeError{cause: err}
+			}
+			left.weeks = append(left.weeks, weeks[0])
+			w.pace.tooLarge(weeks[0], time.Now())
+			hours = hours[n:]
+			continue
+		case err != nil:
 			return fmt.Errorf("recompute trends: %w", err)
 		}
 		w.pace.took(weeks, time.Since(started), time.Now())
 		hours = hours[n:]
+	}
+	if left != nil {
+		return left
 	}
 	return nil
 }
@@ -105,16 +147,19 @@ func firstWeeks(hours []touchedHour, limit int) (weeks []week, n int) {
 	return weeks, len(hours)
 }
 
-// recomputeWeeks runs one statement. A single week has no limit of memory: it must be possible.
+// recomputeWeeks runs one statement. A single week, which cannot be parted, may take more memory.
 func (w *Writer) recomputeWeeks(ctx context.Context, hours []touchedHour, single bool) error {
 	table, err := touchedTable(hours)
 	if err != nil {
 		return err
 	}
 	// Rows that a failed attempt left are computed again and replace themselves: there is nothing to deduplicate.
-	settings := ch.Settings{"insert_deduplicate": 0, "max_memory_usage": w.trendMemory}
+	memory := w.trendMemory
 	if single {
-		settings["max_memory_usage"] = 0
+		memory = w.weekMemory
+	}
+	settings := ch.Settings{
+		"insert_deduplicate": 0, "max_memory_usage": memory, "max_bytes_before_external_group_by": memory / 2, "max_bytes_ratio_before_external_group_by": 0,
 	}
 	ctx = ch.Context(ctx, ch.WithExternalTable(table), ch.WithSettings(settings))
 	return w.db.Exec(ctx, "INSERT INTO "+w.qualified("trend_buckets")+" ("+trendColumns+") "+TrendQuery(w.database, table.Name()))

@@ -2,7 +2,9 @@ package projection
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,6 +22,8 @@ type Writer struct {
 	pace     pace
 	// trendMemory is how many bytes a statement that recomputes several weeks may take.
 	trendMemory int
+	// weekMemory is how many one that recomputes a single week may take.
+	weekMemory int
 }
 
 const (
@@ -33,6 +37,7 @@ const (
 func NewWriter(db *clickhouse.DB, generation uint32) *Writer {
 	return &Writer{
 		db: db, database: db.Generation(generation), pace: pace{rests: make(map[week]rest)}, trendMemory: trendMemory,
+		weekMemory: weekMemory,
 	}
 }
 
@@ -54,9 +59,16 @@ func (w *Writer) Write(ctx context.Context, b *Batch, token string) error {
 		return err
 	}
 	atOnce, postponed := w.pace.split(b.metrics.touched(), time.Now())
-	if err := w.recompute(ctx, atOnce); err != nil {
+	err := w.recompute(ctx, atOnce)
+	if _, left := errors.AsType[*TooLargeError](err); !left && err != nil {
 		return err
 	}
+	for _, t := range atOnce {
+		if tooLarge(err, t.week()) {
+			postponed = append(postponed, t)
+		}
+	}
+	slices.SortFunc(postponed, touchedHour.compare)
 	return w.postpone(ctx, postponed)
 }
 

@@ -155,10 +155,12 @@ func (r *Rebuilder) follow(ctx context.Context, builder *sink.Sink, writer *proj
 		if err := r.caughtUp(ctx, generation); err != nil {
 			return err
 		}
-		if err := writer.Settle(ctx); err != nil {
+		err := writer.Settle(ctx)
+		if large, ok := errors.AsType[*projection.TooLargeError](err); ok {
+			r.Logger.Error("a trend is left out of the new generation until there is memory for it", "error", large)
+		} else if err != nil {
 			return err
 		}
-		var err error
 		if former, err = r.DB.Current(ctx); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/route"
 )
@@ -27,7 +28,10 @@ const (
 func fault(ctx context.Context, what string, err error) error {
 	exception, answered := errors.AsType[*ch.Exception](err)
 	_, misread := errors.AsType[*ch.OpError](err)
+	large, tooLarge := errors.AsType[*projection.TooLargeError](err)
 	switch {
+	case tooLarge && ctx.Err() == nil:
+		return fmt.Errorf("read %s: %w: %w", what, route.Busy(5*time.Minute, "this trend cannot be shown: %s", large.Week()), err)
 	case ctx.Err() != nil, misread:
 		return fmt.Errorf("read %s: %w", what, err)
 	case !answered:
