@@ -40,7 +40,7 @@ func New(version string, out, err io.Writer) *Command {
 	for _, service := range services {
 		c.root.AddCommand(c.serve(service))
 	}
-	c.root.AddCommand(c.admin(), c.replay(), c.deadLetters(), c.settings(), c.health())
+	c.root.AddCommand(c.worker(), c.admin(), c.replay(), c.deadLetters(), c.settings(), c.health())
 	return c
 }
 
