@@ -44,7 +44,7 @@ func NewDebci(r Registry, ring *keyring.Keyring) *Debci { return &Debci{registry
 
 // API is what the routes of the debci API share.
 func (d *Debci) API() route.API {
-	return route.API{Authorize: d.Authorize, Refuse: refuseDebci, Header: http.Header{"X-Content-Type-Options": {"nosniff"}}}
+	return route.API{Authorize: d.Authorize, Refuse: RefuseDebci, Header: http.Header{"X-Content-Type-Options": {"nosniff"}}}
 }
 
 // Authorize is the route.Authorizer. The principal is a DebciUser, or nil where anyone may come.
@@ -86,9 +86,9 @@ func (d *Debci) user(c *gin.Context) (DebciUser, error) {
 	return user, err
 }
 
-// refuseDebci answers as debci does: text that calls itself HTML (contract 1). A method that a path does not have makes
+// RefuseDebci answers as debci does: text that calls itself HTML (contract 1). A method that a path does not have makes
 // the path an unknown one.
-func refuseDebci(c *gin.Context, refusal *route.Error) {
+func RefuseDebci(c *gin.Context, refusal *route.Error) {
 	if refusal.Status == http.StatusMethodNotAllowed {
 		c.Writer.Header().Del("Allow")
 		route.Fail(c, http.StatusNotFound, "no endpoint has this path and method; see /api/doc for those that exist")

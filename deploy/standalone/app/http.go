@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/ingest"
+	ingestdebci "github.com/millrace/millrace/ingest/debci"
 	ingestfarm "github.com/millrace/millrace/ingest/pgperffarm"
 	"github.com/millrace/millrace/ingest/pgweb"
 	"github.com/millrace/millrace/processor/access"
@@ -236,6 +237,7 @@ func runProxy(ctx context.Context, o Options) error {
 	for i := range routes {
 		apis[routes[i].API] = route.API{}
 	}
+	apis[ingestdebci.API] = route.API{Refuse: access.RefuseDebci}
 	forwarded := append(health.Routes(), route.Forward(routes, upstreams, o.Logger)...)
 	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Log: o.Logger}); err != nil {
 		return err

@@ -15,12 +15,13 @@ type cast struct {
 	machine machine
 	run     storedRun
 	tokens  map[route.Caller]string
+	debci   *caller
 }
 
 func newCast(t *testing.T, lab *Lab) *cast {
 	t.Helper()
 	c := &cast{lab: lab, run: newRun(t, lab), tokens: map[route.Caller]string{}}
-	c.machine = c.run.machine
+	c.machine, c.debci = c.run.machine, lab.debciUser(t, Unique("debci"))
 	for _, role := range []route.Caller{route.Viewer, route.Writer, route.Operator} {
 		c.tokens[role] = lab.Token(t, role.String())
 	}
@@ -42,6 +43,8 @@ func (c *cast) play(t *testing.T, kind route.Caller) *caller {
 		return c.signedIn(t, c.machine.Owner)
 	case route.StaffUser:
 		return c.signedIn(t, staff)
+	case route.DebciUser:
+		return remote.with("Auth-Key", c.debci.header.Get("Auth-Key"))
 	case route.Viewer, route.Writer, route.Operator:
 		return remote.with("Authorization", "Bearer "+c.tokens[kind])
 	}

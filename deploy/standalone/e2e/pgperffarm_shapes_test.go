@@ -54,7 +54,7 @@ func TestBodiesAreThoseOfTheContract(t *testing.T) {
 	first := h.bodies(t)
 	names := newTimeNames(begun, first)
 	for _, page := range h.pages() {
-		t.Run(page.golden, func(t *testing.T) { compareGolden(t, page.golden, names.in(first[page.path])) })
+		t.Run(page.golden, func(t *testing.T) { compareGolden(t, "pgperffarm/"+page.golden, names.in(first[page.path])) })
 	}
 	t.Run("after a restart", func(t *testing.T) {
 		lab.Restart(t)
@@ -326,7 +326,7 @@ func compareGolden(t *testing.T, name, body string) {
 		t.Fatalf("the body is no JSON: %v: %s", err, body)
 	}
 	laidOut.WriteByte('\n')
-	path := filepath.Join("testdata", "pgperffarm", name+".golden.json")
+	path := filepath.Join("testdata", name+".golden.json")
 	if *updateGolden {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
