@@ -36,7 +36,7 @@ func startCompose(ctx context.Context, dir string) (installation, error) {
 		return nil, err
 	}
 	s := &composeStack{project: filepath.Base(strings.ToLower(dir)), at: doors{front: "http://" + front}}
-	s.env = append(os.Environ(), "MILLRACE_PORT="+port, "MILLRACE_IMAGE="+os.Getenv(imageVariable))
+	s.env = append(os.Environ(), "MILLRACE_PORT="+port, "MILLRACE_IMAGE="+os.Getenv(imageVariable), patientReads)
 	s.env = append(s.env, loginSettings()...)
 	if err := s.up(ctx); err != nil {
 		return nil, errors.Join(err, errors.New(s.logs()), s.close())

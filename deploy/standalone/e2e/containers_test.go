@@ -20,7 +20,10 @@ const (
 	redisImage      = "redis:8"
 )
 
-const containerPassword = "e2e"
+const (
+	containerPassword = "e2e"
+	containerPatience = 5 * time.Minute // for a container's engine to answer
+)
 
 // startServicesOnContainers runs Millrace as services on engines in containers.
 func startServicesOnContainers(ctx context.Context, dir string) (installation, error) {
@@ -71,8 +74,9 @@ func (e *engines) containKafka(ctx context.Context) error {
 			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
 			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
 		}),
-		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute,
-			wait.ForExec([]string{"/opt/kafka/bin/kafka-broker-api-versions.sh", "--bootstrap-server", broker})),
+		// Each look is a Java program of its own.
+		testcontainers.WithWaitStrategyAndDeadline(containerPatience,
+			wait.ForExec([]string{"/opt/kafka/bin/kafka-broker-api-versions.sh", "--bootstrap-server", broker}).WithPollInterval(5*time.Second)),
 	)
 	e.kafka = broker
 	return err
@@ -82,7 +86,7 @@ func (e *engines) containClickHouse(ctx context.Context) error {
 	started, err := e.contain(ctx, clickhouseImage,
 		testcontainers.WithExposedPorts("9000/tcp", "8123/tcp"),
 		testcontainers.WithEnv(map[string]string{"CLICKHOUSE_USER": "millrace", "CLICKHOUSE_PASSWORD": containerPassword}),
-		testcontainers.WithWaitStrategyAndDeadline(time.Minute, wait.ForHTTP("/ping").WithPort("8123/tcp"), wait.ForListeningPort("9000/tcp")),
+		testcontainers.WithWaitStrategyAndDeadline(containerPatience, wait.ForHTTP("/ping").WithPort("8123/tcp"), wait.ForListeningPort("9000/tcp")),
 	)
 	if err != nil {
 		return err
@@ -96,7 +100,7 @@ func (e *engines) containRedis(ctx context.Context) error {
 	started, err := e.contain(ctx, redisImage,
 		testcontainers.WithExposedPorts("6379/tcp"),
 		testcontainers.WithCmd("redis-server", "--bind", "0.0.0.0", "--requirepass", containerPassword),
-		testcontainers.WithWaitStrategyAndDeadline(time.Minute, wait.ForListeningPort("6379/tcp")),
+		testcontainers.WithWaitStrategyAndDeadline(containerPatience, wait.ForListeningPort("6379/tcp")),
 	)
 	if err != nil {
 		return err

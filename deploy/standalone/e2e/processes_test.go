@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace/millrace/deploy/standalone/internal/port"
 )
 
 // startStandalone runs all of Millrace in one process, which brings its own engines.
@@ -185,24 +185,22 @@ func newProcess(dir, name, role string, settings []string) (*process, error) {
 			env = append(env, entry)
 		}
 	}
-	env = append(env, asMillrace+"=on", "MILLRACE_LISTEN="+address, "MILLRACE_DATA="+filepath.Join(dir, name))
+	env = append(env, asMillrace+"=on", "MILLRACE_LISTEN="+address, "MILLRACE_DATA="+filepath.Join(dir, name), patientReads)
 	env = append(append(env, loginSettings()...), settings...)
 	return &process{name: name, role: role, address: address, env: env, log: filepath.Join(dir, name+".log")}, nil
 }
 
-// freeAddress finds a port of this machine on which nobody listens. It is under those that outgoing connections get, so
-// that it is still free when its process starts again.
+// patientReads lets reads wait longer than they do for people: installations of several kinds share this machine.
+const patientReads = "MILLRACE_QUERY_WAIT=25s"
+
+// freeAddress finds an address of this machine at which nobody listens, and which stays free until its process starts
+// again.
 func freeAddress() (string, error) {
-	const first, last = 10_000, 32_000
-	for {
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
-		switch {
-		case err == nil:
-			return listener.Addr().String(), listener.Close()
-		case !errors.Is(err, syscall.EADDRINUSE):
-			return "", err
-		}
+	ports, err := port.Free(1)
+	if err != nil {
+		return "", err
 	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0]), nil
 }
 
 func (p *process) url() string { return "http://" + p.address }

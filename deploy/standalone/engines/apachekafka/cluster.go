@@ -18,8 +18,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
-	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
 	"github.com/millrace/millrace/deploy/standalone/engines/internal/process"
+	"github.com/millrace/millrace/deploy/standalone/internal/port"
 )
 
 // readyTimeout bounds the wait for the nodes' first common answer: three nodes need 15 s on two busy cores.

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/deploy/standalone/engines/internal/folder"
-	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
+	"github.com/millrace/millrace/deploy/standalone/internal/port"
 )
 
 // User is the name of the only user that clients can be.

@@ -15,7 +15,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 
-	"github.com/millrace/millrace/deploy/standalone/engines/internal/port"
+	"github.com/millrace/millrace/deploy/standalone/internal/port"
 )
 
 const (
