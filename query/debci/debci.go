@@ -78,21 +78,35 @@ func (d *Debci) read(ctx context.Context, header http.Header, look func(database
 	}
 }
 
-// Codes of ClickHouse's exceptions about a generation that was dropped.
+// Codes of ClickHouse's exceptions.
 const (
 	codeUnknownTable    = 60
 	codeUnknownDatabase = 81
+	codeTimeout         = 159
+	codeTooMany         = 202
+	codeMemory          = 241
 )
 
-// fault says what an error of ClickHouse means to the reader.
+// fault says what an error of ClickHouse means to the reader: a generation that was dropped, an engine that is missing or
+// overloaded, or a mistake of ours.
 func fault(ctx context.Context, err error) error {
 	exception, answered := errors.AsType[*ch.Exception](err)
 	_, misread := errors.AsType[*ch.OpError](err)
 	switch {
 	case err == nil || ctx.Err() != nil || misread:
 		return err
-	case answered && (exception.Code == codeUnknownTable || exception.Code == codeUnknownDatabase):
-		return fmt.Errorf("%w: %w", gate.ErrSuperseded, err)
+	case !answered:
+		return unavailable(err)
 	}
+	switch exception.Code {
+	case codeUnknownTable, codeUnknownDatabase:
+		return fmt.Errorf("%w: %w", gate.ErrSuperseded, err)
+	case codeTimeout, codeTooMany, codeMemory:
+		return unavailable(err)
+	}
+	return fmt.Errorf("read debci's tests: %w", err)
+}
+
+func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", route.Busy(2*time.Second, "ClickHouse does not answer; try again"), err)
 }
