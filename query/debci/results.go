@@ -118,20 +118,19 @@ type test struct {
 // farFuture is later than any time of ClickHouse's, in Unix seconds.
 const farFuture = 1 << 40
 
-// changedTests first finds which of an owner's tests changed, in narrow columns, and reads only those whole.
+// changedTests first finds which tests changed, in narrow columns, and reads only the owner's among them whole.
 const changedTests = `
-	WITH own AS (SELECT seq FROM {db}.jobs WHERE owner = unhex({owner:String})),
-	changed AS (
+	WITH changed AS (
 		SELECT seq FROM {db}.jobs WHERE owner = unhex({owner:String}) AND toUnixTimestamp64Milli(submitted_at) >= {since:UInt64}
-		UNION DISTINCT
-		SELECT seq FROM {db}.job_states WHERE ended AND toUnixTimestamp64Milli(at) >= {since:UInt64} AND seq IN own
-		UNION DISTINCT
-		SELECT seq FROM {db}.job_publications WHERE toUnixTimestamp64Milli(at) >= {since:UInt64} AND seq IN own
+		UNION ALL
+		SELECT seq FROM {db}.job_states WHERE ended AND toUnixTimestamp64Milli(at) >= {since:UInt64}
+		UNION ALL
+		SELECT seq FROM {db}.job_publications WHERE toUnixTimestamp64Milli(at) >= {since:UInt64}
 	)
 	SELECT j.seq, j.submitted_at, j.private, j.document, j.blob, j.blob_size, j.encoding, j.size,
 		e.ended, e.at, e.state, e.result, p.seq != 0 AS published,
 		greatest(j.submitted_at, if(e.ended, e.at, j.submitted_at), if(published, p.at, j.submitted_at)) AS updated
-	FROM (SELECT * FROM {db}.jobs WHERE seq IN changed LIMIT 1 BY seq) AS j
+	FROM (SELECT * FROM {db}.jobs WHERE seq IN changed AND owner = unhex({owner:String}) LIMIT 1 BY seq) AS j
 	LEFT JOIN (SELECT seq, ended, at, state, result FROM {db}.job_states FINAL WHERE seq IN changed AND ended) AS e ON e.seq = j.seq
 	LEFT JOIN (SELECT seq, min(at) AS at FROM {db}.job_publications WHERE seq IN changed GROUP BY seq) AS p ON p.seq = j.seq
 	WHERE j.family = 'debci' AND toUnixTimestamp64Milli(updated) >= {since:UInt64}
