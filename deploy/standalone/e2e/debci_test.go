@@ -344,6 +344,25 @@ debci:
 	joe.form(t, "/api/v1/test/testing/amd64/bash", "extra_apt_sources", `["closed", "open"]`).is(t, http.StatusCreated, "")
 }
 
+func TestDebciListIsTheSameAfterACrashAndARebuild(t *testing.T) {
+	lab := start(t, "standalone")
+	jane := lab.debciUser(t, "jane")
+	run := jane.form(t, "/api/v1/test/batch", "tests", `[{"suite": "unstable", "arch": ["amd64", "arm64"],
+		"tests": [{"package": "bash", "trigger": "é/1", "is_private": true}, {"package": "dash"}]}]`).runs(t)
+	lab.finish(t, run, `{"status": "pass", "version": "1"}`)
+	jane.form(t, "/api/v1/test/publish", "run_ids", strconv.FormatUint(run+2, 10)).is(t, http.StatusOK, "")
+	jane.form(t, fmt.Sprintf("/api/v1/retry/%d", run)).is(t, http.StatusOK, "")
+	before := string(jane.get(t, "/api/v1/test").Want(t, http.StatusOK).Body)
+	lab.Crash(t)
+	lab.Settle(t)
+	jane.get(t, "/api/v1/test").is(t, http.StatusOK, before)
+	lab.Admin(t, nil, "replay")
+	jane.get(t, "/api/v1/test").is(t, http.StatusOK, before)
+	if next := jane.form(t, "/api/v1/test/unstable/amd64/zsh").runs(t); next != run+5 {
+		t.Errorf("the next test is %d, want %d", next, run+5)
+	}
+}
+
 func TestDebciPagesAndUnknownPaths(t *testing.T) {
 	covers(t, "GET /api", "GET /api/doc")
 	onEveryLab(t, func(t *testing.T, lab *Lab) {
