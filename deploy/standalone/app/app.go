@@ -208,11 +208,13 @@ func (p *process) run(ctx context.Context) error {
 	if p.ingest != nil {
 		context.AfterFunc(serving, p.ingest.Drain)
 	}
+	context.AfterFunc(ctx, func() { p.logger.Info("told to end: answering what has arrived", "at_most", drainTime) })
 	err := p.serve(serving)
 	stop()
 	if workErr := work.Wait(); !errors.Is(workErr, context.Canceled) {
 		err = errors.Join(err, workErr)
 	}
+	p.logger.Info("ended")
 	return err
 }
 
