@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 )
@@ -138,6 +139,8 @@ func (p *bound) checkText(text string) error {
 	switch {
 	case text == "":
 		return p.refuse("given, and not empty")
+	case !utf8.ValidString(text):
+		return p.refuse("UTF-8") // no answer that repeats it could be JSON
 	case p.MaxLength > 0 && len(text) > p.MaxLength:
 		return p.refuse(fmt.Sprintf("at most %d bytes long", p.MaxLength))
 	case len(p.Enum) > 0 && !slices.Contains(p.Enum, text):
