@@ -82,16 +82,22 @@ func (r *running) get(t *testing.T, path string) (int, string) {
 	return response.StatusCode, position.ReplaceAllString(string(body), "")
 }
 
-// awaitDemo waits until the recorded history is loaded.
-func (r *running) awaitDemo(t *testing.T) {
+// await waits until a path answers 200.
+func (r *running) await(t *testing.T, path string) {
 	t.Helper()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for range ticker.C {
-		if status, _ := r.get(t, "/run/40"); status == http.StatusOK {
+		if status, _ := r.get(t, path); status == http.StatusOK {
 			return
 		}
 	}
+}
+
+// awaitDemo waits until the recorded history is loaded.
+func (r *running) awaitDemo(t *testing.T) {
+	t.Helper()
+	r.await(t, "/run/40")
 }
 
 var pages = []string{
@@ -143,6 +149,7 @@ func TestABackupBringsEverythingBackOnAnotherMachineNumbersIncluded(t *testing.T
 		t.Errorf("restored %+v, 40 runs were saved", summary)
 	}
 	restored := runStandalone(t, func(c *config.Config) { c.Data = options.Config.Data })
+	restored.await(t, "/readyz") // its projections are built anew
 	for page, body := range restored.pages(t) {
 		if body != want[page] {
 			t.Errorf("%s answers otherwise than before:\n%s\n%s", page, body, want[page])
