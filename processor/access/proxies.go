@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -66,9 +67,10 @@ func forwarded(h http.Header) bool {
 	return false
 }
 
-// local tells whether the request was made on this machine. Of what a trusted proxy forwards, the client's address
-// (clientIP, as the proxies tell it) decides; what others forward is never local.
-func (p Proxies) local(r *http.Request, clientIP string) bool {
+// local tells whether the request was made on this machine. Of what a trusted proxy forwards, every address that it names
+// must be this machine's: one that cannot be read ("unknown", or an address with a port) may be anybody's. What others
+// forward is never local.
+func (p Proxies) local(r *http.Request) bool {
 	remote := peer(r)
 	if !remote.IsLoopback() {
 		return false
@@ -79,8 +81,18 @@ func (p Proxies) local(r *http.Request, clientIP string) bool {
 	if _, set := r.Header["Forwarded"]; set || !p.Trusts(remote) {
 		return false // RFC 7239's header is not read, so nothing is known about the client
 	}
-	client, err := netip.ParseAddr(clientIP)
-	return err == nil && client.Unmap().IsLoopback()
+	clients := slices.Concat(r.Header["X-Forwarded-For"], r.Header["X-Real-Ip"])
+	return len(clients) > 0 && allLoopback(strings.Split(strings.Join(clients, ","), ","))
+}
+
+func allLoopback(addresses []string) bool {
+	for _, text := range addresses {
+		address, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil || !address.Unmap().IsLoopback() {
+			return false
+		}
+	}
+	return true
 }
 
 // peer is the address at the other end of the connection; the zero Addr when it has none.
