@@ -156,7 +156,7 @@ func as(method, path string, caller route.Caller) *http.Request {
 	return r
 }
 
-func fromLoopback(r *http.Request) { r.RemoteAddr = "127.0.0.1:4711" }
+func fromLoopback(r *http.Request) { r.RemoteAddr, r.Host = "127.0.0.1:4711", "127.0.0.1:8480" }
 
 func TestEveryKindOfCallerIsLetInAsTheTableSays(t *testing.T) {
 	machine := route.Param{Name: access.MachineParam, Type: route.Integer, Description: "its id"}
@@ -220,7 +220,7 @@ func TestReadsAreOpenToThisMachineOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, []route.Route{open("GET", "/runs", "millrace", route.LoopbackOrViewer)}, tc.config)
 			r := httptest.NewRequest(http.MethodGet, "/runs", nil)
-			r.RemoteAddr = tc.remote
+			r.RemoteAddr, r.Host = tc.remote, "localhost:8480"
 			for name, values := range tc.header {
 				r.Header[name] = values
 			}
@@ -236,12 +236,39 @@ func TestReadsAreOpenToThisMachineOnly(t *testing.T) {
 	}
 }
 
+func TestReadsWithoutATokenWantAHostThatIsThisMachine(t *testing.T) {
+	config := access.TokensConfig{Loopback: true, Proxies: mustProxies(t, "127.0.0.1")}
+	w := newWorld(t, []route.Route{open("GET", "/runs", "millrace", route.LoopbackOrViewer)}, config)
+	for host, status := range map[string]int{
+		"localhost": 200, "LocalHost:8480": 200, "localhost.:8480": 200, "millrace.localhost:1": 200,
+		"127.0.0.1": 200, "127.1.2.3:8480": 200, "[::1]": 200, "[::1]:8480": 200, "[::ffff:127.0.0.1]:8480": 200,
+		"": 401, "evil.com": 401, "evil.com:8480": 401, "localhost.evil.com": 401, "evillocalhost": 401, "127.0.0.1.evil.com": 401,
+		"192.0.2.1:8480": 401, "0.0.0.0:8480": 401, "[::]:8480": 401, "127.0.0.1:8480:1": 401,
+	} {
+		for _, header := range []http.Header{{}, {"X-Forwarded-For": {"127.0.0.1"}}} {
+			r := httptest.NewRequest(http.MethodGet, "/runs", nil)
+			r.RemoteAddr, r.Host, r.Header = "127.0.0.1:1", host, header
+			answer := httptest.NewRecorder()
+			w.engine.ServeHTTP(answer, r)
+			if answer.Code != status {
+				t.Errorf("Host %q with %v: answer is %d, want %d", host, header, answer.Code, status)
+			}
+		}
+	}
+	r := as(http.MethodGet, "/runs", route.Viewer)
+	r.RemoteAddr, r.Host = "127.0.0.1:1", "millrace.example"
+	answer := httptest.NewRecorder()
+	if w.engine.ServeHTTP(answer, r); answer.Code != http.StatusOK {
+		t.Errorf("a token under another Host: answer is %d, want 200", answer.Code)
+	}
+}
+
 func TestPublicReadsDoNotOpenWhatViewersMayNotRead(t *testing.T) {
 	w := newWorld(t, []route.Route{open("GET", "/metrics", "millrace", route.Loopback|route.TokenOperator)},
 		access.TokensConfig{PublicReads: true, Loopback: true})
 	for remote, status := range map[string]int{"192.0.2.1:1": 401, "127.0.0.1:1": 200} {
 		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-		r.RemoteAddr = remote
+		r.RemoteAddr, r.Host = remote, "localhost:8480"
 		answer := httptest.NewRecorder()
 		w.engine.ServeHTTP(answer, r)
 		if answer.Code != status {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -69,10 +70,11 @@ func forwarded(h http.Header) bool {
 
 // local tells whether the request was made on this machine. Of what a trusted proxy forwards, every address that it names
 // must be this machine's: one that cannot be read ("unknown", or an address with a port) may be anybody's. What others
-// forward is never local.
+// forward is never local. A request must also name this machine: a browser here sends the name of the site whose page
+// made it, and a site can let its name lead here (DNS rebinding).
 func (p Proxies) local(r *http.Request) bool {
 	remote := peer(r)
-	if !remote.IsLoopback() {
+	if !remote.IsLoopback() || !namesLoopback(r.Host) {
 		return false
 	}
 	if !forwarded(r.Header) {
@@ -83,6 +85,16 @@ func (p Proxies) local(r *http.Request) bool {
 	}
 	clients := slices.Concat(r.Header["X-Forwarded-For"], r.Header["X-Real-Ip"])
 	return len(clients) > 0 && allLoopback(strings.Split(strings.Join(clients, ","), ","))
+}
+
+// namesLoopback tells whether a Host header, with a port or without, is a name or an address that is always this machine's.
+func namesLoopback(header string) bool {
+	host := (&url.URL{Host: header}).Hostname()
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.Unmap().IsLoopback()
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
 func allLoopback(addresses []string) bool {

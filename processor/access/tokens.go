@@ -22,7 +22,8 @@ type Bearer struct {
 
 // TokensConfig says who needs a token.
 type TokensConfig struct {
-	// Loopback says that the listener is bound to a loopback address: reads from this machine need no token.
+	// Loopback says that the listener is bound to a loopback address: reads from this machine, under one of its loopback
+	// names or addresses, need no token.
 	Loopback bool
 	// PublicReads opens to everybody what a viewer may read (MILLRACE_PUBLIC_READS).
 	PublicReads bool
