@@ -14,7 +14,7 @@ const html = "text/html"
 
 // Fields is what a form may have.
 type Fields struct {
-	Tests           string `json:"tests,omitzero" doc:"a JSON array of tests, as a field or as a file"`
+	Tests           string `json:"tests,omitzero" doc:"a JSON array of tests, as a field or as a file; a package has at most 200 bytes, a trigger 4096"`
 	Priority        int    `json:"priority,omitzero" doc:"1 to 10, higher goes first; 5 when absent"`
 	Private         string `json:"is_private,omitzero" doc:"true or false, of a request for one package"`
 	ExtraAptSources string `json:"extra_apt_sources,omitzero" doc:"a JSON array of names, of a request for one package"`

@@ -128,8 +128,8 @@ func (d *Debci) one(c *gin.Context) {
 
 // complete checks a request for one package and reads what else it says.
 func (d *Debci) complete(request *debci.Request, s *submission) error {
-	if !debci.ValidPackage(request.Package) {
-		return bad("Invalid package name: %s", request.Package)
+	if fault := debci.BadPackage(request.Package); fault != "" {
+		return bad("%s", fault)
 	}
 	rejected, err := d.Rejected.List()
 	if err != nil {

@@ -55,8 +55,31 @@ func ReadRequest(document []byte) (Request, error) {
 // packageName is the form of a package's name (4).
 var packageName = regexp.MustCompile(`\A[a-z0-9][a-z0-9+.-]+\z`)
 
-// ValidPackage tells whether a name can be a package's. Whether there is one is never checked.
-func ValidPackage(name string) bool { return packageName.MatchString(name) }
+// MaxPackage is the longest package name and MaxTrigger the longest trigger, in bytes.
+const (
+	MaxPackage = 200
+	MaxTrigger = 4096
+)
+
+// BadPackage is the fault of a package's name; "" when it can be one. Whether there is such a package is never checked.
+func BadPackage(name string) string {
+	switch {
+	case len(name) > MaxPackage:
+		return fmt.Sprintf("Invalid package name: %s: it has %d bytes, the limit is %d", shortened(name), len(name), MaxPackage)
+	case !packageName.MatchString(name):
+		return "Invalid package name: " + name
+	}
+	return ""
+}
+
+// shortened is a name as answers repeat it.
+func shortened(name string) string {
+	const shown = 50
+	if len(name) <= MaxPackage {
+		return name
+	}
+	return strings.ToValidUTF8(name[:shown], "") + "…"
+}
 
 // Rules are what an operator lets be tested.
 type Rules struct {

@@ -82,6 +82,26 @@ func TestEveryFaultOfATestIsNamed(t *testing.T) {
 	}
 }
 
+func TestPackageAndTriggerHaveLimitsThatTheirFaultsName(t *testing.T) {
+	item := func(name, trigger int) string {
+		return fmt.Sprintf(`[{"package": "%s", "trigger": "%s"}]`, strings.Repeat("p", name), strings.Repeat("t", trigger))
+	}
+	if requests, err := parse(item(200, 4096)); err != nil || len(requests) != 1 {
+		t.Errorf("the longest package and trigger give %v, %v", requests, err)
+	}
+	short := strings.Repeat("p", 50) + "…"
+	for document, want := range map[string]string{
+		item(201, 1):  "Invalid package name: " + short + ": it has 201 bytes, the limit is 200",
+		item(4, 4097): "Invalid value for trigger for package: pppp: it has 4097 bytes, the limit is 4096",
+		item(5000, 200_000): "Invalid package name: " + short + ": it has 5000 bytes, the limit is 200\n" +
+			"Invalid value for trigger for package: " + short + ": it has 200000 bytes, the limit is 4096",
+	} {
+		if requests, err := parse(document); err == nil || err.Error() != want || requests != nil {
+			t.Errorf("%v, %v; want the fault %q", requests, err, want)
+		}
+	}
+}
+
 func TestWhatIsNoArrayOfTestsIsRefused(t *testing.T) {
 	for _, document := range []string{"", "[", "[]x", "{,}", "nul", "[{\"package\": \"\xff\"}]", `[{"package": "bash", "trigger": "\ud800"}]`, `[] []`} {
 		syntax := (*SyntaxError)(nil)
@@ -297,7 +317,7 @@ func checkParsed(t *testing.T, requests []Request, err error) {
 			t.Fatal(err)
 		}
 		back, err := ReadRequest(document)
-		if diff := cmp.Diff(r, back, cmpopts.EquateEmpty()); err != nil || diff != "" || !ValidPackage(r.Package) || rules().CheckTarget(r.Suite, r.Arch) != "" {
+		if diff := cmp.Diff(r, back, cmpopts.EquateEmpty()); err != nil || diff != "" || BadPackage(r.Package) != "" || rules().CheckTarget(r.Suite, r.Arch) != "" {
 			t.Fatalf("request %+v does not survive being stored: %v\n%s", r, err, diff)
 		}
 	}

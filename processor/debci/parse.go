@@ -183,9 +183,14 @@ func (r *reader) test(i int, value jsontext.Value) (request Request) {
 	if !isText {
 		name = string(raw.Package)
 	}
-	if request.Package = name; !isText || !ValidPackage(name) {
-		r.bad("Invalid package name: %s", name)
+	fault := BadPackage(name)
+	if fault == "" && !isText {
+		fault = "Invalid package name: " + name
 	}
+	if fault != "" {
+		r.bad("%s", fault)
+	}
+	request.Package, name = name, shortened(name)
 	request.Trigger = r.trigger(name, raw.Trigger)
 	request.Pins = r.pins(name, raw.Pins)
 	request.Private = r.private(name, raw.Private)
@@ -201,6 +206,10 @@ func (r *reader) trigger(name string, value jsontext.Value) *string {
 	trigger, ok := text(value)
 	if !ok {
 		r.bad("Invalid value for trigger for package: %s: it must be a string", name)
+		return nil
+	}
+	if len(trigger) > MaxTrigger {
+		r.bad("Invalid value for trigger for package: %s: it has %d bytes, the limit is %d", name, len(trigger), MaxTrigger)
 		return nil
 	}
 	return &trigger
