@@ -3,6 +3,7 @@
 package jobs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -88,6 +89,8 @@ const (
 	depth    = 64
 	// maxQueues bounds the queues that one claim names.
 	maxQueues = 100
+	// maxWait bounds the seconds that a claim asks for; Config.MaxWait bounds those that it waits.
+	maxWait = 1e6
 )
 
 // Submission is the body of a submission.
@@ -106,7 +109,7 @@ type Submitted struct {
 type Claim struct {
 	Queues []string `json:"queues,omitzero" doc:"the queues to take a job from: the one with the highest priority, then the oldest"`
 	ID     string   `json:"id,omitzero" doc:"the one job to take, instead of queues"`
-	Wait   float64  `json:"wait,omitzero" doc:"seconds to wait for a job"`
+	Wait   float64  `json:"wait,omitzero" doc:"seconds to wait for a job, from 0 to 1000000; jobs.max_wait may end the wait sooner"`
 }
 
 // Claimed is the answer to a claim.
@@ -188,22 +191,22 @@ func (j *Jobs) submitted(c *gin.Context) (jobs.Outcome, error) {
 	if err != nil {
 		return jobs.Outcome{}, door.OutOfReach("the document store")
 	}
-	return j.decide(c, &event.JobSubmitted{
+	outcome, err := j.decide(c, &event.JobSubmitted{
 		Family: event.JobFamily_JOB_FAMILY_NATIVE, Queue: asked.Queue, Priority: asked.Priority, Document: packed, Idempotency: key,
 	})
+	if err == nil && outcome.Result == jobs.KeyReused {
+		err = door.KeyReused()
+	}
+	return outcome, err
 }
 
 // decide asks the log, and tells the client where its write stands.
 func (j *Jobs) decide(c *gin.Context, request proto.Message) (jobs.Outcome, error) {
 	outcome, position, err := door.Decide(c.Request.Context(), j.Log, j.Jobs, source, request)
-	if err != nil {
-		return outcome, err
+	if err == nil {
+		door.SetPosition(c, position)
 	}
-	door.SetPosition(c, position)
-	if outcome.Result == jobs.KeyReused {
-		return outcome, door.KeyReused()
-	}
-	return outcome, nil
+	return outcome, err
 }
 
 func credential(c *gin.Context) string {
@@ -272,8 +275,8 @@ func (j *Jobs) request(asked Claim) (*event.JobClaimRequested, error) {
 		return nil, bad("want either member /queues with the queues to take a job from, or member /id with the one job")
 	case len(asked.Queues) > maxQueues:
 		return nil, bad("member /queues names %d queues: the limit is %d", len(asked.Queues), maxQueues)
-	case !(asked.Wait >= 0 && asked.Wait <= 1e6):
-		return nil, bad("member /wait is %g: want seconds, not negative", asked.Wait)
+	case !(asked.Wait >= 0 && asked.Wait <= maxWait):
+		return nil, bad("member /wait is %g: want seconds, from 0 to %d", asked.Wait, int(maxWait))
 	}
 	request := &event.JobClaimRequested{
 		Queues: asked.Queues, OneOfId: true,
@@ -310,6 +313,9 @@ func (j *Jobs) handOut(c *gin.Context) (seq uint64, attempt uint32, err error) {
 	if token == "" {
 		return 0, 0, bad("header %s is missing: send the token of the lease", LeaseHeader)
 	}
+	if err := j.find(c.Request.Context(), named); err != nil {
+		return 0, 0, err
+	}
 	seq, attempt, ok := j.Leases.Read(token)
 	j.Jobs.View(func(s *jobs.State) {
 		job, lives := s.Find(&event.JobRef{Name: &event.JobRef_Seq{Seq: seq}})
@@ -319,6 +325,26 @@ func (j *Jobs) handOut(c *gin.Context) (seq uint64, attempt uint32, err error) {
 		return 0, 0, stale()
 	}
 	return seq, attempt, nil
+}
+
+// find refuses the id of a job that never was. One of Testflinger's that has ended cannot be told from such: the lease
+// decides about it.
+func (j *Jobs) find(ctx context.Context, named reference) error {
+	was := false
+	look := func(s *jobs.State) {
+		job, lives := s.Find(named.ref)
+		was = lives && named.names(job) || !lives && named.ref.GetSeq() <= s.Last()
+	}
+	if j.Jobs.View(look); was {
+		return nil
+	}
+	if err := j.Jobs.CatchUp(ctx); err != nil {
+		return door.Refusal(err)
+	}
+	if j.Jobs.View(look); !was {
+		return route.Errorf(http.StatusNotFound, "there is no job with this id")
+	}
+	return nil
 }
 
 func stale() error {
@@ -376,10 +402,12 @@ func (j *Jobs) report(c *gin.Context) error {
 		Job: &event.JobRef{Name: &event.JobRef_Seq{Seq: seq}}, Attempt: attempt, State: endState, Final: true, Result: kept,
 		Reporter: bearer.Name, Idempotency: j.resultKey(seq, attempt, kept),
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if outcome.Result != jobs.Done {
+	case outcome.Result == jobs.KeyReused:
+		return route.Errorf(http.StatusUnprocessableEntity, "this lease has already reported another result, which stands")
+	case outcome.Result != jobs.Done:
 		return stale()
 	}
 	return nil

@@ -164,7 +164,10 @@ func TestWorkerGetsWhatWasSubmittedAndReportsIt(t *testing.T) {
 	result := `{"status":"pass","duration_seconds":3}`
 	l.post(http.StatusOK, "/job-1/result", result, jobs.LeaseHeader, got.Lease.Token)
 	l.post(http.StatusOK, "/job-1/result", result, jobs.LeaseHeader, got.Lease.Token) // its answer was lost
-	l.post(http.StatusUnprocessableEntity, "/job-1/result", `{"status":"fail"}`, jobs.LeaseHeader, got.Lease.Token)
+	other := l.post(http.StatusUnprocessableEntity, "/job-1/result", `{"status":"fail"}`, jobs.LeaseHeader, got.Lease.Token)
+	if !bytes.Contains(other, []byte("already reported")) || bytes.Contains(other, []byte("Idempotency-Key")) {
+		t.Errorf("another result is answered %s, want that the lease has already reported", other)
+	}
 	l.post(http.StatusConflict, "/job-1/heartbeat", "", jobs.LeaseHeader, got.Lease.Token)
 	l.post(http.StatusNoContent, "/claim", `{"queues":["build"]}`)
 }
@@ -185,8 +188,19 @@ func TestTokenOfAnotherJobOrAttemptIsRefused(t *testing.T) {
 	}
 	l.post(http.StatusBadRequest, "/job-1/heartbeat", "")
 	l.post(http.StatusNotFound, "/nothing-1/heartbeat", "", jobs.LeaseHeader, first.Lease.Token)
-	l.post(http.StatusConflict, "/debci-1/heartbeat", "", jobs.LeaseHeader, first.Lease.Token)
 	l.post(http.StatusOK, "/job-1/heartbeat", "", jobs.LeaseHeader, first.Lease.Token)
+}
+
+func TestReportOnAJobThatNeverWasIsNotFound(t *testing.T) {
+	l := newLab(t)
+	l.post(http.StatusCreated, "", `{"queue":"build"}`)
+	lease := l.claim(`{"id":"job-1"}`).Lease.Token
+	for _, id := range []string{"job-2", "debci-2", "debci-1"} {
+		l.post(http.StatusNotFound, "/"+id+"/heartbeat", "", jobs.LeaseHeader, lease)
+		l.post(http.StatusNotFound, "/"+id+"/result", `{"status":"pass"}`, jobs.LeaseHeader, lease)
+	}
+	l.post(http.StatusOK, "/job-1/result", `{"status":"pass"}`, jobs.LeaseHeader, lease)
+	l.post(http.StatusConflict, "/job-1/heartbeat", "", jobs.LeaseHeader, lease)
 }
 
 func TestClaimThatIsRepeatedUnderItsKeyGetsTheSameJob(t *testing.T) {
@@ -287,6 +301,9 @@ func TestWhatCannotBeSubmittedClaimedOrReportedSaysWhy(t *testing.T) {
 				t.Errorf("%s %s: answer is %s", path, body, answer)
 			}
 		}
+	}
+	if answer := l.post(http.StatusBadRequest, "/claim", `{"queues":["q"],"wait":1e9}`); !bytes.Contains(answer, []byte("from 0 to 1000000")) {
+		t.Errorf("a wait that is too long is answered %s, want the limit named", answer)
 	}
 	l.post(http.StatusNotFound, "/claim", `{"id":"run-1"}`)
 	l.post(http.StatusNoContent, "/claim", `{"id":"job-7"}`)
