@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,13 +121,26 @@ func (g *Gate) Bounded(ctx context.Context) (context.Context, context.CancelFunc
 }
 
 // Target works out what a read of some topics must contain: what its position names, or else everything that is in the
-// log now. A position of another log names nothing here: every log but this one is older and wholly contained, and the
-// read waits as if it carried none. Errors are *route.Error, or the context's.
+// log now. A position behind the log's end is refused: nobody was given it. A position of another log names nothing here:
+// every log but this one is older and wholly contained, and the read waits as if it carried none. Errors are *route.Error,
+// or the context's.
 func (g *Gate) Target(ctx context.Context, need eventlog.Position, topics ...string) (Target, error) {
 	partitions := g.log.Partitions(topics...)
 	if need.Log == g.logID && g.logID != "" {
-		return named(need, partitions)
+		target, err := named(need, partitions)
+		if err != nil || g.marks.reached(target) {
+			return target, err
+		}
+		if err := g.within(ctx, target); err != nil {
+			return nil, err
+		}
+		return target, nil
 	}
+	return g.look(ctx, partitions)
+}
+
+// look gives the log's ends as they are now.
+func (g *Gate) look(ctx context.Context, partitions []eventlog.Partition) (Target, error) {
 	started := time.Now()
 	ctx, cancel := g.Bounded(ctx)
 	defer cancel()
@@ -135,6 +150,25 @@ func (g *Gate) Target(ctx context.Context, need eventlog.Position, topics ...str
 	}
 	g.waits.WithLabelValues("ends").Observe(time.Since(started).Seconds())
 	return ends, nil
+}
+
+// within refuses a target behind the log's end: the wait for it would be in vain. The look-up begins after the read
+// arrived, so that it shows every record whose position was given before.
+func (g *Gate) within(ctx context.Context, target Target) error {
+	ends, err := g.look(ctx, slices.Collect(maps.Keys(target)))
+	if err != nil {
+		return err
+	}
+	for partition, next := range target {
+		if next > ends[partition] {
+			return noRecord(partition, next-1)
+		}
+	}
+	return nil
+}
+
+func noRecord(partition eventlog.Partition, offset int64) error {
+	return route.Errorf(http.StatusBadRequest, "header %s: there is no record %s=%d in this log", eventlog.PositionHeader, partition, offset)
 }
 
 // named turns a position of this log into a target. What it says of other topics does not matter to the read.
@@ -149,8 +183,7 @@ func named(need eventlog.Position, partitions []eventlog.Partition) (Target, err
 		switch {
 		case !isRead:
 		case partition.ID >= count || offset == math.MaxInt64:
-			return nil, route.Errorf(http.StatusBadRequest, "header %s: there is no record %s=%d in this log",
-				eventlog.PositionHeader, partition, offset)
+			return nil, noRecord(partition, offset)
 		default:
 			target[partition] = offset + 1
 		}

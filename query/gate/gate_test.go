@@ -206,16 +206,19 @@ func TestPositionNamesWhatAReadWaitsFor(t *testing.T) {
 		{"read topics only", "this;registry/0=3,runs/0=7,results/2=9", []string{eventlog.Runs}, Target{runs0: 8}, 0},
 		{"several topics", "this;registry/0=3,runs/0=7", []string{eventlog.Runs, eventlog.Registry}, Target{runs0: 8, registry0: 4}, 0},
 		{"nothing of the topic", "this;registry/0=3", []string{eventlog.Runs}, Target{}, 0},
-		{"another log: the ends", "older;runs/0=7000", []string{eventlog.Runs}, Target{runs0: 5}, 0},
+		{"another log: the ends", "older;runs/0=7000", []string{eventlog.Runs}, Target{runs0: 8}, 0},
 		{"none: the ends", "", []string{eventlog.Metrics}, Target{metrics0: 6, metrics1: 0}, 0},
 		{"partition that is not there", "this;metrics/2=1", []string{eventlog.Metrics}, nil, http.StatusBadRequest},
+		{"the log's last record", "this;metrics/0=5", []string{eventlog.Metrics}, Target{metrics0: 6}, 0},
+		{"behind the log's end", "this;metrics/0=6", []string{eventlog.Metrics}, nil, http.StatusBadRequest},
+		{"far behind the log's end", "this;runs/0=999999999", []string{eventlog.Runs}, nil, http.StatusBadRequest},
 		{"offset that no record has", "this;runs/0=9223372036854775807", []string{eventlog.Runs}, nil, http.StatusBadRequest},
 		{"not a position", "runs=3", nil, nil, http.StatusBadRequest},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			l := newFakeLog()
-			l.ends[runs0], l.ends[metrics0] = 5, 6
+			l.ends[runs0], l.ends[metrics0], l.ends[registry0] = 8, 6, 4
 			g := newTestGate(t, l)
 			need, err := Need(http.Header{eventlog.PositionHeader: {test.header}})
 			var got Target
@@ -233,6 +236,37 @@ func TestPositionNamesWhatAReadWaitsFor(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPositionThatIsProjectedNeedsNoLookup(t *testing.T) {
+	l := newFakeLog()
+	g := newTestGate(t, l)
+	g.Moved("g1", runs0, 8)
+	position := eventlog.Position{Log: "this", Offsets: map[eventlog.Partition]int64{runs0: 7}}
+	if _, err := g.Target(t.Context(), position, eventlog.Runs); err != nil || l.lookups != 0 {
+		t.Errorf("%d look-ups and %v for a position that the projections have reached, want none", l.lookups, err)
+	}
+}
+
+func TestPositionGivenWhileALookupIsUnderWayIsWithinTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		g := newTestGate(t, l)
+		first := make(chan error, 1)
+		go func() {
+			_, err := g.Target(t.Context(), eventlog.Position{}, eventlog.Runs)
+			first <- err
+		}()
+		synctest.Wait() // the look-up is under way and has seen an empty log
+		l.set(func() { l.ends[runs0] = 1 })
+		position := eventlog.Position{Log: "this", Offsets: map[eventlog.Partition]int64{runs0: 0}}
+		if _, err := g.Target(t.Context(), position, eventlog.Runs); err != nil {
+			t.Errorf("the position of a record that was acknowledged just before is refused: %v", err)
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestWaitEndsWhenTheMarksAreCommitted(t *testing.T) {

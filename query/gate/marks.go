@@ -87,6 +87,13 @@ func (m *marks) wait(ctx context.Context, generation uint32, target Target) erro
 	}
 }
 
+// reached tells whether the current generation is known to have reached a target.
+func (m *marks) reached(target Target) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.missing(m.group(m.generation()), target)) == 0
+}
+
 // missing gives what a group has not reached of a target.
 func (m *marks) missing(group string, target Target) Target {
 	var missing Target
