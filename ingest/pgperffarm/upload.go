@@ -22,7 +22,7 @@ import (
 // Upload is the one object of an upload document, as far as its members are of one type (contract 6.1). It documents
 // the body; package pgperffarm of the processor reads it.
 type Upload struct {
-	Git              jsontext.Value `json:"git" doc:"remote, branch and commit"`
+	Git              jsontext.Value `json:"git" doc:"remote (an address of git's, without a password), branch and commit"`
 	Kernel           jsontext.Value `json:"kernel" doc:"what uname says: uname_s, uname_r, uname_v, uname_m"`
 	OSInformation    jsontext.Value `json:"os_information" doc:"distributor, description, release and codename"`
 	System           jsontext.Value `json:"system" doc:"cpu.information and memory"`
@@ -64,7 +64,7 @@ func (f *Farm) upload(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	document, err := farm.Parse(body.bytes, f.config.Limits)
+	document, err := f.document(body.bytes)
 	if err != nil {
 		f.refuseDocument(c, uploader.Machine, body.bytes, err)
 		return
@@ -84,6 +84,15 @@ func (f *Farm) upload(c *gin.Context) {
 		return
 	}
 	f.answer(c, request, body.bytes, outcome, position)
+}
+
+// document reads what is uploaded now, which has to fulfil more than what was accepted before.
+func (f *Farm) document(body []byte) (*farm.Document, error) {
+	document, err := farm.Parse(body, f.config.Limits)
+	if err != nil {
+		return nil, err
+	}
+	return document, farm.CheckRemote(document.Repository)
 }
 
 func machineCredential(id uint64) string { return "machine:" + strconv.FormatUint(id, 10) }

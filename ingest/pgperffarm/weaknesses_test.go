@@ -288,6 +288,27 @@ func TestW14RefusalSaysWhyAndALongReasonIsCutInTheRunLog(t *testing.T) {
 	}
 }
 
+func TestW8RemotesThatAreNoAddressesOrHoldASecretAreRefused(t *testing.T) {
+	l := newLab(t)
+	secret := l.machine("otter")
+	for _, remote := range []string{"javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "https://jane:s3cret@example.org/pg.git"} {
+		body := edited(t, smallDocument(0), `"remote": "https://github.com/postgres/postgres.git"`, `"remote": "`+remote+`"`)
+		answer := l.upload(secret, body)
+		wantSaying(t, answer, http.StatusNotAcceptable, "git.remote")
+		if strings.Contains(answer.Body.String(), "s3cret") {
+			t.Errorf("the refusal repeats a password: %s", answer.Body)
+		}
+	}
+	for _, entry := range events[*event.FarmUploadRefused](l.installation, t, eventlog.Results) {
+		if strings.Contains(entry.GetReason(), "s3cret") {
+			t.Errorf("the run log repeats a password: %s", entry.GetReason())
+		}
+	}
+	if stored := len(l.log.Records(eventlog.Runs)); stored != 0 {
+		t.Errorf("%d of the refused uploads are in the log", stored)
+	}
+}
+
 func TestW15ConcurrentUploadsOfDifferentMachinesAllSucceed(t *testing.T) {
 	shared := newInstallation(t)
 	doors := []*lab{shared.door(t), shared.door(t)}

@@ -1,6 +1,7 @@
 package pgperffarm_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -205,5 +206,30 @@ func TestCommitsAndRepositoriesAreKeptPlain(t *testing.T) {
 	}
 	for _, url := range []string{"git@example.org:pg.git", "/srv/git/pg", "https://x/y?a=b&c=d"} {
 		accept(t, pgbenchDoc, set("git.remote", url))
+	}
+}
+
+func TestRemotesAreAddressesOfGitWithoutSecrets(t *testing.T) {
+	for _, address := range append(pgperffarm.OfficialRepositories(),
+		"http://example.org/pg.git", "HTTPS://example.org:8443/pg.git", "https://x/y?a=b&c=d", "https://[2001:db8::1]/pg", "git://example.org/pg",
+		"ssh://example.org/pg", "ssh://git@example.org:22/pg", "ssh+git://git@example.org/pg", "git+ssh://example.org/pg",
+		"git@example.org:pg.git", "git@[2001:db8::1]:pg.git", "/srv/git/pg",
+	) {
+		if err := pgperffarm.CheckRemote(address); err != nil {
+			t.Errorf("%s is refused: %v", address, err)
+		}
+	}
+	for _, address := range []string{
+		"", "pg", "javascript:alert(1)", "javascript://x/%0aalert(1)", "JavaScript:a@b:c", "data:text/html,x", "file:///srv/git/pg",
+		"vbscript:x", "rsync://example.org/pg", "ftp://example.org/pg", "ext::sh", "example.org:pg.git", "//evil.example/pg", `/\evil.example/pg`,
+		"https:", "https:///pg", "https:x@y:z", "https://:80/pg", "../pg", "git@example.org", "git:s3cret@example.org:pg",
+		"https://jane:s3cret@example.org/pg", "https://s3cret@example.org/pg", "git://s3cret@example.org/pg", "ssh://git:s3cret@example.org/pg",
+		"https://jane:s3cret@example.org/%zz", "https://:s3cret@example.org/pg",
+	} {
+		err := pgperffarm.CheckRemote(address)
+		var document *pgperffarm.DocumentError
+		if !errors.As(err, &document) || document.Member != "git.remote" || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s gives %v, want a refusal of git.remote that repeats no secret", address, err)
+		}
 	}
 }
