@@ -296,6 +296,19 @@ func TestSecretsThatNobodyCanHaveCountAsGuesses(t *testing.T) {
 	}
 }
 
+func TestUploadWithTwoSecretsIsRefused(t *testing.T) {
+	w := newWorld(t, []route.Route{open("POST", "/run/upload", "pgperffarm", route.MachineSecret)}, access.TokensConfig{})
+	for _, second := range []string{goodSecret, waitingSecret, ""} {
+		r := as(http.MethodPost, "/run/upload", route.Machine)
+		r.Header.Add("Authorization", second)
+		answer := httptest.NewRecorder()
+		w.engine.ServeHTTP(answer, r)
+		if answer.Code != http.StatusNotAcceptable || !strings.Contains(answer.Body.String(), "one Authorization header") {
+			t.Errorf("a second secret %q: answer is %d %s, want 406", second, answer.Code, answer.Body)
+		}
+	}
+}
+
 func mustProxies(t *testing.T, list ...string) access.Proxies {
 	t.Helper()
 	proxies, err := access.ParseProxies(list)

@@ -219,7 +219,7 @@ const maxSecret = 128
 // uploader finds the approved machine whose secret the request carries: the header's whole value, no scheme word.
 func (f *Farm) uploader(c *gin.Context) (any, error) {
 	secret, address := c.GetHeader("Authorization"), c.ClientIP()
-	possible := secret != "" && len(secret) <= maxSecret
+	possible := secret != "" && len(secret) <= maxSecret && len(c.Request.Header.Values("Authorization")) == 1
 	var hash registry.Hash
 	if possible {
 		hash = HashMachineSecret(f.ring, secret)
@@ -229,7 +229,7 @@ func (f *Farm) uploader(c *gin.Context) (any, error) {
 	}
 	if !possible {
 		f.attempts.Failed(address, f.now())
-		return nil, f.refused(c, 0, "the Authorization header must hold the machine's secret and nothing else")
+		return nil, f.refused(c, 0, "one Authorization header must hold the machine's secret and nothing else")
 	}
 	id, approved := f.machine(hash)
 	if id == 0 || !approved {
