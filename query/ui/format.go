@@ -19,7 +19,22 @@ func (u *UI) functions() template.FuncMap {
 		"date": date, "moment": moment, "iso": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"exact": exact, "short": short, "bytes": size, "seconds": seconds, "unit": unit, "title": metricTitle, "plural": plural,
 		"signed": signed,
+		"clip":   func(text string) string { return clip(text, textShown) }, "excerpt": func(text string) string { return clip(text, titleShown) },
 	}
+}
+
+// textShown and titleShown bound the characters of an uploaded text that a page shows, and that it shows on hover.
+const textShown, titleShown = 80, 200
+
+// clip cuts a text to a number of characters.
+func clip(text string, characters int) string {
+	for i := range text {
+		if characters == 0 {
+			return text[:i] + "…"
+		}
+		characters--
+	}
+	return text
 }
 
 // number shows a value with about four digits.

@@ -25,6 +25,8 @@ const (
 	// settingsBack is how many runs are searched for changes of settings, and changesShown how many changes are shown.
 	settingsBack = 300
 	changesShown = 8
+	// settingsShown bounds the settings of one change: a document may hold tens of thousands.
+	settingsShown = 20
 )
 
 // machineData is what a machine's page shows.
@@ -47,6 +49,8 @@ type machineData struct {
 type settingsChange struct {
 	Run   lab.Run
 	Items []settingDiff
+	// More is how many settings changed beyond those shown.
+	More int
 }
 
 // settingDiff is a setting that changed; a missing value is empty.
@@ -167,7 +171,9 @@ func readChanges(ctx context.Context, v *lab.View, machine uint64) ([]settingsCh
 				}
 			}
 		}
-		changes = append(changes, settingsChange{Run: runs[i], Items: diff(sets[runs[i+1].SettingsID], sets[runs[i].SettingsID])})
+		items := diff(sets[runs[i+1].SettingsID], sets[runs[i].SettingsID])
+		shown := min(len(items), settingsShown)
+		changes = append(changes, settingsChange{Run: runs[i], Items: items[:shown], More: len(items) - shown})
 	}
 	return changes, nil
 }

@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"bytes"
+	"fmt"
 	"html"
 	"io"
 	"log/slog"
@@ -183,6 +184,27 @@ func TestChangesOfSettingsAreShown(t *testing.T) {
 	l.Upload(1, bytes.Replace(document(2, "master"), []byte("work_mem,65536"), []byte("work_mem,4096"), 1))
 	s := serve(t, l, tokens{})
 	s.shows("/ui/machines/1", "Changes of settings", "Run 2", "work_mem 65536 → 4096")
+}
+
+func TestChangesOfSettingsStayShortHoweverMuchWasUploaded(t *testing.T) {
+	l := labtest.New(t)
+	l.Upload(l.AddMachine("kestrel", true), document(1, "master"))
+	var settings strings.Builder
+	settings.WriteString("aaa," + strings.Repeat("v", 300_000) + ",configuration file")
+	for i := range 3000 {
+		fmt.Fprintf(&settings, `\r\nsetting%04d,1,configuration file`, i)
+	}
+	settings.WriteString(`\r\nwork_mem,65536`)
+	l.Upload(1, bytes.Replace(document(2, "master"), []byte("work_mem,65536"), []byte(settings.String()), 1))
+	s := serve(t, l, tokens{})
+	s.shows("/ui/machines/1", "aaa – → "+strings.Repeat("v", 80)+"…", "setting0018", "and 2\u2009981 more")
+	page := s.page("/ui/machines/1")
+	if len(page) > 100_000 || strings.Contains(page, "setting0019") {
+		t.Errorf("the page has %d bytes, want the first 20 settings in at most 100,000", len(page))
+	}
+	if !strings.Contains(page, `title="`+strings.Repeat("v", 200)+`…"`) {
+		t.Error("a value that is cut does not show more of itself as its title")
+	}
 }
 
 func TestEmptyLabSaysHowToBegin(t *testing.T) {
