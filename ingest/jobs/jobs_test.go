@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -63,12 +64,13 @@ type lab struct {
 	fold       *doortest.Fold[*fold.State, fold.Outcome]
 	packer     *document.Packer
 	dispatcher *dispatch.Dispatcher
+	waiting    *route.Admission
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{t: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Engine: gin.New()}
-	l.log = doortest.NewLog(l.clock.read)
+	l.log, l.waiting = doortest.NewLog(l.clock.read), route.NewAdmission(2, 1<<20)
 	keys, err := keyring.Open(filepath.Join(t.TempDir(), "key"))
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +93,7 @@ func newLab(t *testing.T) *lab {
 	})
 	err = route.Mount(l.Engine, j.Routes(), route.Options{
 		APIs: map[string]route.API{native.API: {Authorize: access.Socket}}, Log: slog.New(slog.DiscardHandler),
+		Ingest: route.NewAdmission(1, 1<<20), Waiting: l.waiting,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -233,6 +236,28 @@ func TestClaimThatWaitsAppendsNothingUntilThereIsAJob(t *testing.T) {
 	l.post(http.StatusCreated, "", `{"queue":"build","payload":7}`)
 	if answer := <-answers; answer.Code != http.StatusOK || !bytes.Contains(answer.Body.Bytes(), []byte(`"payload":7`)) {
 		t.Errorf("the claim that waited is answered %d %s", answer.Code, answer.Body)
+	}
+}
+
+func TestClaimsThatWaitKeepNoOtherWriteOut(t *testing.T) {
+	l := newLab(t)
+	answers := make(chan *httptest.ResponseRecorder)
+	for range 2 {
+		go func() { answers <- l.send(t.Context(), "/claim", `{"queues":["build"],"wait":60}`) }()
+	}
+	for n := int64(0); n < 2; n, _ = l.waiting.InFlight() {
+		runtime.Gosched()
+	}
+	if third := l.send(t.Context(), "/claim", `{"queues":["build"]}`); third.Code != http.StatusServiceUnavailable || third.Header().Get("Retry-After") == "" {
+		t.Errorf("a claim beyond the limit is answered %d, want 503 with Retry-After", third.Code)
+	}
+	for range 2 { // one write is admitted at a time
+		l.post(http.StatusCreated, "", `{"queue":"build"}`)
+	}
+	for range 2 {
+		if answer := <-answers; answer.Code != http.StatusOK {
+			t.Errorf("a claim that waited is answered %d %s", answer.Code, answer.Body)
+		}
 	}
 }
 

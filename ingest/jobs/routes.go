@@ -20,7 +20,7 @@ func answers(own ...route.Answer) []route.Answer {
 	all := append(own,
 		route.Answer{Status: 401, Body: route.Failure{}, Description: "No token, or one that is not known."},
 		route.Answer{Status: 403, Body: route.Failure{}, Description: "The token's role is viewer."},
-		route.Answer{Status: 503, Body: route.Failure{}, Description: "An engine is out of reach."})
+		route.Answer{Status: 503, Body: route.Failure{}, Description: "An engine is out of reach, or too many requests are in flight."})
 	slices.SortFunc(all, func(a, b route.Answer) int { return a.Status - b.Status })
 	return all
 }
@@ -57,7 +57,7 @@ func (j *Jobs) claimRoute() route.Route {
 	return route.Route{
 		Method: http.MethodPost, Path: "/millrace/v1/jobs/claim", Side: route.Ingest, API: native.API, Access: route.TokenWriter,
 		Summary: "Take a job, or wait for one", Params: []route.Param{door.KeyParam()},
-		Body: Claim{}, BodyLimit: maxSmall, Timeout: j.config.MaxWait + 30*time.Second,
+		Body: Claim{}, BodyLimit: maxSmall, Timeout: j.config.MaxWait + 30*time.Second, Waits: true,
 		Answers: answers(
 			route.Answer{Status: 200, Body: Claimed{}, Description: "The job is the caller's until the lease is over."},
 			route.Answer{Status: 204, Description: "There is no job."},

@@ -74,6 +74,34 @@ func TestRequestsOverTheLimitAreToldToRetryWhileOthersGoOn(t *testing.T) {
 	s.do("POST", "/other", strings.NewReader("c")).want(t, 201, "c")
 }
 
+func TestCallsThatWaitKeepNobodyElseOut(t *testing.T) {
+	opts := quiet()
+	opts.Ingest, opts.Waiting = route.NewAdmission(1, 1<<20), route.NewAdmission(2, 1<<20)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	wait := post("/wait", 1<<20, func(c *gin.Context) {
+		entered <- struct{}{}
+		<-gate
+		c.Status(http.StatusCreated)
+	})
+	wait.Waits = true
+	s := serve(t, opts, wait, post("/other", 1<<20, echo))
+	release := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
+	first, second := s.inBackground(nil), s.inBackground(nil)
+	<-entered
+	<-entered
+	s.do("POST", "/other", strings.NewReader("c")).want(t, 201, "c")
+	got := s.do("POST", "/wait", nil)
+	got.wantFailure(t, 503, "2 requests are already in flight")
+	if got.header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q, want 1", got.header.Get("Retry-After"))
+	}
+	release()
+	if a, b := <-first, <-second; a != 201 || b != 201 {
+		t.Errorf("calls that waited ended with %d and %d, want 201", a, b)
+	}
+}
+
 func TestBodiesOverTheirCommonLimitAreToldToRetry(t *testing.T) {
 	admission := route.NewAdmission(100, 1000)
 	s, entered, release := held(t, admission)

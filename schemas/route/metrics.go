@@ -28,16 +28,17 @@ func newDurations(registry prometheus.Registerer) (*durations, error) {
 	return &durations{histogram}, nil
 }
 
-// registerLoad shows what each side's admission lets in and holds at the moment.
+// registerLoad shows what each admission lets in and holds at the moment.
 func registerLoad(opts Options) error {
 	if opts.Metrics == nil {
 		return nil
 	}
-	for side, admission := range map[Side]*Admission{Ingest: opts.Ingest, Query: opts.Query} {
+	admissions := map[string]*Admission{Ingest.String(): opts.Ingest, Query.String(): opts.Query, "waiting": opts.Waiting}
+	for side, admission := range admissions {
 		if admission == nil {
 			continue
 		}
-		labels := prometheus.Labels{"side": side.String()}
+		labels := prometheus.Labels{"side": side}
 		requests := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "millrace_http_requests_in_flight", Help: "Requests admitted and not ended.", ConstLabels: labels,
 		}, func() float64 { return float64(admission.requests.Load()) })

@@ -36,8 +36,8 @@ type API struct {
 type Options struct {
 	// APIs has an entry for every Route.API that is mounted.
 	APIs map[string]API
-	// Ingest and Query bound the work in flight on each side; nil does not.
-	Ingest, Query *Admission
+	// Ingest and Query bound the work in flight on each side, Waiting that of routes with Waits; nil does not.
+	Ingest, Query, Waiting *Admission
 	// Timeout bounds the context of requests whose route says nothing; 0 means 30 s.
 	Timeout time.Duration
 	// Metrics takes the request metrics; nil takes none.
@@ -136,12 +136,7 @@ func (m *mount) add(engine *gin.Engine, r *Route, opts Options, durations *durat
 	for _, verb := range verbs {
 		mt := &mounted{Route: *r, mount: m, key: verb + " " + r.Path, api: opts.APIs[r.API],
 			timeout: firstPositive(r.Timeout, opts.Timeout, defaultTimeout), requests: durations.of(r.API, verb, r.Path)}
-		switch r.Side {
-		case Ingest:
-			mt.admission = opts.Ingest
-		case Query:
-			mt.admission = opts.Query
-		}
+		mt.admission = opts.admission(r)
 		mt.spans = mt.spanOptions()
 		m.routes = append(m.routes, mt)
 		engine.Handle(verb, r.Path, mt.serve)
@@ -150,6 +145,18 @@ func (m *mount) add(engine *gin.Engine, r *Route, opts Options, durations *durat
 		}
 	}
 	return nil
+}
+
+func (o *Options) admission(r *Route) *Admission {
+	switch {
+	case r.Side == Each:
+		return nil
+	case r.Waits:
+		return o.Waiting
+	case r.Side == Ingest:
+		return o.Ingest
+	}
+	return o.Query
 }
 
 func firstPositive(durations ...time.Duration) time.Duration {

@@ -78,6 +78,9 @@ type Route struct {
 	Answers []Answer
 	// Timeout bounds the request's context. 0 takes Options.Timeout.
 	Timeout time.Duration
+	// Waits says that a call may wait long for something to happen. Such calls have an admission of their own, so that
+	// idle clients do not keep others out.
+	Waits bool
 	// Handler answers the calls that were let in.
 	Handler gin.HandlerFunc
 

@@ -128,6 +128,7 @@ func (p *process) mountOptions() route.Options {
 		APIs:    apis,
 		Ingest:  route.NewAdmission(c.Ingest.MaxRequests, c.Ingest.MaxBytes),
 		Query:   route.NewAdmission(c.Query.MaxRequests, 64<<20),
+		Waiting: route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
 		Timeout: c.Ingest.RequestTimeout, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
 	}
 }

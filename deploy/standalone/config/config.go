@@ -64,7 +64,7 @@ type Engines struct {
 
 // Ingest bounds the write side.
 type Ingest struct {
-	MaxRequests       int           `koanf:"max_requests" doc:"Writes in flight; beyond: 503."`
+	MaxRequests       int           `koanf:"max_requests" doc:"Writes in flight, but for claims of jobs; beyond: 503."`
 	MaxBytes          int64         `koanf:"max_bytes" doc:"Bytes of request bodies in flight; beyond: 503."`
 	MaxWaiting        int           `koanf:"max_waiting_bytes" doc:"Bytes of events that may wait for one partition of the log; beyond: 503."`
 	UploadBytes       int64         `koanf:"upload_bytes" doc:"Largest upload, as sent and decoded."`
@@ -100,6 +100,7 @@ type Jobs struct {
 	Lease        time.Duration `koanf:"lease" doc:"How long a worker keeps a job without a heartbeat."`
 	Requeues     int           `koanf:"requeues" doc:"How often a job goes back to its queue when its worker was lost; then it ends."`
 	MaxWait      time.Duration `koanf:"max_wait" doc:"Longest wait of a claim for a job."`
+	MaxWaiting   int           `koanf:"max_waiting" doc:"Claims in flight, most of which wait for a job; beyond: 503."`
 	PayloadBytes int64         `koanf:"payload_bytes" doc:"Largest submission, as sent and decoded."`
 	KeptBytes    int           `koanf:"kept_bytes" doc:"Memory for submissions that wait to be handed out; others are read again when they are."`
 }
@@ -158,7 +159,7 @@ func Default() Config {
 		Query: Query{
 			MaxRequests: 1024, Wait: 5 * time.Second, CacheBytes: 128 << 20, CacheRedis: true, MaxListRows: 100_000,
 		},
-		Jobs:       Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
+		Jobs:       Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, MaxWaiting: 4096, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
 		Proxy:      Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
 		PgPerfFarm: PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
 		Debci: Debci{

@@ -172,6 +172,7 @@ func (c Config) Validate() error {
 	bad(c.Engines.MaxLogBytes < 16<<20, "engines.max_log_bytes: %d bytes are less than 16777216, which the log takes at rest", c.Engines.MaxLogBytes)
 	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
 	bad(c.Jobs.Requeues < 0 || c.Jobs.Requeues > 1000, "jobs.requeues: %d is not between 0 and 1000", c.Jobs.Requeues)
+	bad(c.Jobs.MaxWaiting < 1, "jobs.max_waiting: %d lets no claim in: allow at least 1", c.Jobs.MaxWaiting)
 	bad(c.Jobs.KeptBytes < 1<<20, "jobs.kept_bytes: %d is less than 1048576", c.Jobs.KeptBytes)
 	for topic := range c.Engines.Retention {
 		known := func(t eventlog.Topic) bool { return t.Name == topic }
