@@ -32,8 +32,11 @@ type Target struct {
 	Progress func(records int64)
 }
 
-// ErrNotEmpty means that the target holds events or a key already: a backup is never mixed into another truth.
-var ErrNotEmpty = errors.New("the installation is not empty: restore into an empty data folder and an empty database")
+// ErrNotEmpty means that the target holds events or a key already: a backup is never mixed into another truth. What a
+// restore that failed had brought back counts too.
+var ErrNotEmpty = errors.New("the installation is not empty: restore into an empty data folder and an empty database; " +
+	"if a restore into it failed before, remove what that left (the data folder, the key file and the database that MILLRACE_CLICKHOUSE names, " +
+	"if set), then restore again")
 
 // maxPart bounds one member of the tar that is held in memory.
 const maxPart = 4 << 30
@@ -45,12 +48,15 @@ type reader struct {
 
 // Read brings a backup back. The next start of the installation builds the projections from it.
 func Read(ctx context.Context, from io.Reader, target Target) (Summary, error) {
+	if _, err := os.Stat(target.KeyFile); err == nil {
+		return Summary{}, fmt.Errorf("%s exists: %w", target.KeyFile, ErrNotEmpty)
+	}
 	empty, err := target.Archive.Empty(ctx)
 	if err != nil {
 		return Summary{}, err
 	}
-	if _, err := os.Stat(target.KeyFile); err == nil || !empty {
-		return Summary{}, ErrNotEmpty
+	if !empty {
+		return Summary{}, fmt.Errorf("the database holds events: %w", ErrNotEmpty)
 	}
 	unpacked, err := gzip.NewReader(bufio.NewReaderSize(from, 1<<20))
 	if err != nil {
