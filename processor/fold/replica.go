@@ -88,7 +88,8 @@ func (r *Replica[S, O]) readArchive(ctx context.Context, trimmed error) error {
 		return err
 	}
 	if r.next() == before {
-		return fmt.Errorf("fold %s: records are gone from the log and are not in the archive: %w", r.definition.Name, trimmed)
+		return fmt.Errorf("fold %s: records are gone from the log and are not in the archive, "+
+			"so restore ClickHouse's folder (or its database) as it was, or a backup of Millrace: %w", r.definition.Name, trimmed)
 	}
 	return nil
 }

@@ -304,8 +304,8 @@ func TestAReplicaEndsWhenTheLogLostWhatWasNeverArchived(t *testing.T) {
 	_, ended := s.start(t, definition(1))
 	select {
 	case err := <-ended:
-		if !errors.Is(err, eventlog.ErrTrimmed) {
-			t.Errorf("the replica ended with %v, want that records are gone", err)
+		if !errors.Is(err, eventlog.ErrTrimmed) || !strings.Contains(err.Error(), "restore ClickHouse's folder") {
+			t.Errorf("the replica ended with %v, want that records are gone and what to restore", err)
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("the replica goes on, though records 4 and 5 are neither in the log nor in the archive")

@@ -13,7 +13,8 @@ import (
 const fetchBytes = 8 << 20
 
 // ErrLost means that the log deleted records before they were archived.
-var ErrLost = errors.New("records are gone from the log and are not in the archive")
+var ErrLost = errors.New("records are gone from the log and are not in the archive, " +
+	"so restore ClickHouse's folder (or its database) as it was, or a backup of Millrace")
 
 // read sends a partition's records from an offset on, in order, until ctx ends or the log fails for good. What the log
 // was trimmed of comes from the archive.
