@@ -27,6 +27,7 @@ type body struct {
 // counted is the body as it arrives, cut off behind the limit.
 type counted struct {
 	io.ReadCloser
+	pace  pace
 	left  int64
 	limit int64
 }
@@ -35,7 +36,7 @@ func (r *counted) Read(p []byte) (int, error) {
 	if int64(len(p)) > r.left+1 {
 		p = p[:r.left+1]
 	}
-	n, err := r.ReadCloser.Read(p)
+	n, err := r.pace.read(r.ReadCloser, p)
 	if int64(n) > r.left {
 		n, err = int(r.left), tooLarge("body", r.limit)
 	}
@@ -57,7 +58,11 @@ func (k *call) openBody(c *gin.Context) error {
 	if request.ContentLength > r.BodyLimit {
 		return tooLarge("body", r.BodyLimit)
 	}
-	k.body.sent = counted{ReadCloser: request.Body, left: r.BodyLimit, limit: r.BodyLimit}
+	patience := k.route.mount.patience
+	k.body.sent = counted{
+		ReadCloser: request.Body, left: r.BodyLimit, limit: r.BodyLimit,
+		pace: pace{control: http.NewResponseController(c.Writer), patience: patience, left: patience, last: k.start.Add(readTimeout)},
+	}
 	k.body.limit, k.body.admission = r.BodyLimit, k.route.admission
 	request.Body = &k.body
 	if r.verbatim {
@@ -131,7 +136,7 @@ func readError(err error) error {
 	var corrupt flate.CorruptInputError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Errorf(http.StatusRequestTimeout, "body did not arrive in time")
+		return Errorf(http.StatusRequestTimeout, "body did not arrive in time: send it faster")
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, &corrupt):
 		return Errorf(http.StatusBadRequest, "body is not valid gzip: %v", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -120,6 +121,46 @@ func TestTruncatedBodyIsRefused(t *testing.T) {
 	}
 	body, _ := io.ReadAll(response.Body)
 	answer{response.StatusCode, response.Header, string(body)}.wantFailure(t, 400, "ends early")
+}
+
+func TestStalledBodyIsCutOffAndGivesItsPlaceBack(t *testing.T) {
+	opts := quiet()
+	opts.Ingest, opts.Patience = route.NewAdmission(1, 1<<20), 50*time.Millisecond
+	s := serve(t, opts, post("/up", 100<<20, echo))
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n[{"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(response.Body)
+	answer{response.StatusCode, response.Header, string(body)}.wantFailure(t, 408, "did not arrive in time")
+	waitUntil(t, "the place is free", func() bool { n, _ := opts.Ingest.InFlight(); return n == 0 })
+	s.do("POST", "/up", strings.NewReader("whole")).want(t, 201, "whole")
+}
+
+func TestPatienceWithABodyDoesNotBoundTheHandler(t *testing.T) {
+	opts := quiet()
+	opts.Patience = 20 * time.Millisecond
+	s := serve(t, opts, post("/up", 100, func(c *gin.Context) {
+		if _, err := route.ReadBody(c); err != nil {
+			route.Refuse(c, err)
+			return
+		}
+		select {
+		case <-c.Request.Context().Done():
+			route.Fail(c, http.StatusInternalServerError, "the context has ended")
+		case <-time.After(10 * opts.Patience):
+			c.String(http.StatusCreated, "done")
+		}
+	}))
+	s.do("POST", "/up", strings.NewReader("body")).want(t, 201, "done")
 }
 
 func FuzzGzipBody(f *testing.F) {

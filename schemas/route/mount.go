@@ -40,6 +40,8 @@ type Options struct {
 	Ingest, Query, Waiting *Admission
 	// Timeout bounds the context of requests whose route says nothing; 0 means 30 s.
 	Timeout time.Duration
+	// Patience is how long a body may stall, or fall behind 4 KiB a second; 0 means 20 s.
+	Patience time.Duration
 	// Metrics takes the request metrics; nil takes none.
 	Metrics prometheus.Registerer
 	// Tracer makes the server spans; nil makes none.
@@ -53,6 +55,7 @@ const defaultTimeout = 30 * time.Second
 // mount is what the mounted routes share.
 type mount struct {
 	log      *slog.Logger
+	patience time.Duration
 	tracer   trace.Tracer
 	ids      requestIDs
 	gzip     gzipReaders
@@ -88,7 +91,7 @@ func Mount(engine *gin.Engine, routes []Route, opts Options) error {
 	if err := registerLoad(opts); err != nil {
 		return err
 	}
-	m := &mount{log: opts.Log, tracer: opts.Tracer, ids: newRequestIDs()}
+	m := &mount{log: opts.Log, patience: firstPositive(opts.Patience, defaultPatience), tracer: opts.Tracer, ids: newRequestIDs()}
 	engine.RedirectTrailingSlash = false
 	engine.RedirectFixedPath = false
 	engine.HandleMethodNotAllowed = true

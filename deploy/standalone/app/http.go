@@ -129,7 +129,7 @@ func (p *process) mountOptions() route.Options {
 		Ingest:  route.NewAdmission(c.Ingest.MaxRequests, c.Ingest.MaxBytes),
 		Query:   route.NewAdmission(c.Query.MaxRequests, 64<<20),
 		Waiting: route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
-		Timeout: c.Ingest.RequestTimeout, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
+		Timeout: c.Ingest.RequestTimeout, Patience: c.Ingest.BodyPatience, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
 	}
 }
 
@@ -240,7 +240,7 @@ func runProxy(ctx context.Context, o Options) error {
 	}
 	apis[ingestdebci.API] = route.API{Refuse: access.RefuseDebci}
 	forwarded := append(health.Routes(), route.Forward(routes, upstreams, o.Logger)...)
-	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Log: o.Logger}); err != nil {
+	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Patience: o.Config.Ingest.BodyPatience, Log: o.Logger}); err != nil {
 		return err
 	}
 	server := &route.Server{Handler: engine, Health: health, Log: o.Logger, Drain: drainTime}

@@ -72,6 +72,7 @@ type Ingest struct {
 	UploadResults     int           `koanf:"upload_results" doc:"Results in one uploaded document, at most 1023."`
 	UploadRows        int           `koanf:"upload_rows" doc:"Rows of one kind in one uploaded document, at most 1048575."`
 	UploadPatience    time.Duration `koanf:"upload_patience" doc:"How long an upload is held while an engine is missing: its sender never repeats."`
+	BodyPatience      time.Duration `koanf:"body_patience" doc:"How long the body of any request may stall, or fall behind 4 KiB a second; beyond: 408."`
 	RequestTimeout    time.Duration `koanf:"request_timeout" doc:"Longest time of any other request."`
 	IdempotencyWindow time.Duration `koanf:"idempotency_window" doc:"Log time for which an Idempotency-Key is remembered."`
 }
@@ -150,6 +151,7 @@ func Default() Config {
 		Ingest: Ingest{
 			MaxRequests: 1024, MaxBytes: 1 << 30, MaxWaiting: 64 << 20, UploadBytes: 100 << 20, UploadDepth: 64, UploadResults: 1023,
 			UploadRows: 1<<20 - 1, UploadPatience: time.Minute, RequestTimeout: 30 * time.Second,
+			BodyPatience:      20 * time.Second,
 			IdempotencyWindow: 7 * 24 * time.Hour,
 		},
 		Processor: Processor{

@@ -169,6 +169,7 @@ func (c Config) Validate() error {
 	bad(c.Ingest.UploadRows < 1 || c.Ingest.UploadRows >= 1<<20, "ingest.upload_rows: %d is not between 1 and 1048575", c.Ingest.UploadRows)
 	bad(c.Ingest.UploadDepth < 8, "ingest.upload_depth: %d is less than 8, which documents need", c.Ingest.UploadDepth)
 	bad(c.Ingest.IdempotencyWindow < time.Second, "ingest.idempotency_window: %s is less than a second", c.Ingest.IdempotencyWindow)
+	bad(c.Ingest.BodyPatience < time.Second, "ingest.body_patience: %s is less than a second: honest senders pause for longer", c.Ingest.BodyPatience)
 	bad(c.Engines.MaxLogBytes < 16<<20, "engines.max_log_bytes: %d bytes are less than 16777216, which the log takes at rest", c.Engines.MaxLogBytes)
 	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
 	bad(c.Jobs.Requeues < 0 || c.Jobs.Requeues > 1000, "jobs.requeues: %d is not between 0 and 1000", c.Jobs.Requeues)
