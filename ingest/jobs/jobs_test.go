@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,30 +36,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
 }
 
-// clock is a clock that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) read() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // lab is a log, and one process at it.
 type lab struct {
 	*gin.Engine
 	t          *testing.T
 	log        *doortest.Log
-	clock      *clock
+	clock      *doortest.Clock
 	fold       *doortest.Fold[*fold.State, fold.Outcome]
 	packer     *document.Packer
 	dispatcher *dispatch.Dispatcher
@@ -69,8 +50,8 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Engine: gin.New()}
-	l.log, l.waiting = doortest.NewLog(l.clock.read), route.NewAdmission(2, 1<<20)
+	l := &lab{t: t, clock: doortest.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), Engine: gin.New()}
+	l.log, l.waiting = doortest.NewLog(l.clock.Now), route.NewAdmission(2, 1<<20)
 	keys, err := keyring.Open(filepath.Join(t.TempDir(), "key"))
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +66,7 @@ func newLab(t *testing.T) *lab {
 	}
 	l.fold = doortest.NewFold(l.log, fold.Fold())
 	l.dispatcher = dispatch.New(dispatch.Dependencies{
-		Log: l.log.Door(), Jobs: l.fold, Documents: dispatch.NewDocuments(1<<20, l.find, l.packer), Now: l.clock.read,
+		Log: l.log.Door(), Jobs: l.fold, Documents: dispatch.NewDocuments(1<<20, l.find, l.packer), Now: l.clock.Now,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	j := jobs.New(jobs.DefaultConfig(), jobs.Dependencies{
@@ -159,10 +140,10 @@ func TestWorkerGetsWhatWasSubmittedAndReportsIt(t *testing.T) {
 		t.Errorf("the submission is answered %s", got)
 	}
 	got := l.claim(`{"queues":["other","build"]}`)
-	if got.ID != "job-1" || got.Queue != "build" || string(got.Payload) != `{"n":1.50}` || !got.Lease.ExpiresAt.Equal(l.clock.read().Add(time.Minute)) {
+	if got.ID != "job-1" || got.Queue != "build" || string(got.Payload) != `{"n":1.50}` || !got.Lease.ExpiresAt.Equal(l.clock.Now().Add(time.Minute)) {
 		t.Errorf("the claim is answered %+v", got)
 	}
-	l.clock.pass(30 * time.Second)
+	l.clock.Pass(30 * time.Second)
 	l.post(http.StatusOK, "/job-1/heartbeat", "", jobs.LeaseHeader, got.Lease.Token)
 	result := `{"status":"pass","duration_seconds":3}`
 	l.post(http.StatusOK, "/job-1/result", result, jobs.LeaseHeader, got.Lease.Token)
@@ -299,7 +280,7 @@ func TestLeaseOfWhichNothingIsHeardEnds(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- l.dispatcher.Run(ctx) }()
-	l.clock.pass(2 * time.Minute)
+	l.clock.Pass(2 * time.Minute)
 	second := l.claim(`{"queues":["build"],"wait":60}`)
 	stop()
 	<-ended

@@ -45,7 +45,7 @@ func FuzzUpload(f *testing.F) {
 		if answer.Code != http.StatusCreated && !strings.HasPrefix(answer.Body.String(), `{"error":"`) {
 			t.Errorf("refusal %d says nothing: %q", answer.Code, answer.Body)
 		}
-		l.clock.pass(time.Second)
+		l.clock.Pass(time.Second)
 		stranger := l.upload(strings.Repeat("0", 32), body)
 		if wanted := map[bool]int{true: http.StatusBadRequest, false: http.StatusNotAcceptable}[answer.Code == http.StatusBadRequest]; stranger.Code != wanted {
 			t.Errorf("a stranger gets %d, want %d", stranger.Code, wanted)

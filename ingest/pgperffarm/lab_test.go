@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -42,27 +41,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { os.Exit(code) }))
 }
 
-// clock is a time that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // installation is what several doors of one Millrace share.
 type installation struct {
-	clock  *clock
+	clock  *doortest.Clock
 	log    *doortest.Log
 	ring   *keyring.Keyring
 	packer *document.Packer
@@ -84,7 +65,7 @@ func newInstallation(t *testing.T) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock := &clock{now: time.Date(2023, 11, 14, 22, 13, 20, 0, time.UTC)}
+	clock := doortest.NewClock(time.Date(2023, 11, 14, 22, 13, 20, 0, time.UTC))
 	return &installation{clock: clock, log: doortest.NewLog(clock.Now), ring: ring, packer: packer, blobs: blobs}
 }
 

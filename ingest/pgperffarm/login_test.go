@@ -57,7 +57,7 @@ func TestCookiesAreSecureBehindATrustedProxyWithHTTPS(t *testing.T) {
 				t.Errorf("from %s cookie %s has Secure %v, want %v", from, cookie.Name, cookie.Secure, secure)
 			}
 		}
-		l.clock.pass(time.Second)
+		l.clock.Pass(time.Second)
 	}
 }
 
@@ -83,14 +83,14 @@ func TestLoginComesBackToTheTarget(t *testing.T) {
 		if got, _ := url.PathUnescape(answer.Header().Get("Location")); answer.Code != http.StatusFound || got != wanted {
 			t.Errorf("next %q: %d to %q", next, answer.Code, got)
 		}
-		l.clock.pass(time.Second)
+		l.clock.Pass(time.Second)
 	}
 }
 
 func TestExpiredTargetStillSignsIn(t *testing.T) {
 	l := newLab(t)
 	blob := location(t, l.get("/user/community_login?next=/run/7", nil)).Query().Get("d")
-	l.clock.pass(time.Hour)
+	l.clock.Pass(time.Hour)
 	answer := l.get(l.callback("jdoe", blob), nil)
 	if answer.Code != http.StatusFound || answer.Header().Get("Location") != "/profile" {
 		t.Errorf("answer is %d to %q, want 302 to /profile", answer.Code, answer.Header().Get("Location"))
@@ -241,7 +241,7 @@ func TestErasedUserSignsInAnewWithAnotherKey(t *testing.T) {
 	if _, err := access.OpenProfile(l.ring, name, first.GetSealedProfile()); err == nil {
 		t.Error("the profile of the erased user can still be opened")
 	}
-	l.clock.pass(time.Second)
+	l.clock.Pass(time.Second)
 	want(t, l.post("/machine/add", `{"alias": "otter", "description": ""}`, l.signIn("jdoe")), http.StatusCreated, "Machine added successfully!")
 	if _, err := access.OpenProfile(l.ring, name, first.GetSealedProfile()); err == nil {
 		t.Error("a new login opens what was erased")

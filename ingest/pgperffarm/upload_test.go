@@ -321,10 +321,10 @@ func TestKeyIsForgottenAfterSevenDaysOfLogTime(t *testing.T) {
 	secret := l.machine("otter")
 	header := http.Header{"Authorization": {secret}, "Idempotency-Key": {"k1"}}
 	l.do(call{method: http.MethodPost, path: "/run/upload", body: string(smallDocument(0)), header: header})
-	l.clock.pass(7*24*time.Hour - time.Second)
+	l.clock.Pass(7*24*time.Hour - time.Second)
 	wantSaying(t, l.do(call{method: http.MethodPost, path: "/run/upload", body: string(smallDocument(1)), header: header}),
 		http.StatusUnprocessableEntity)
-	l.clock.pass(2 * time.Second)
+	l.clock.Pass(2 * time.Second)
 	want(t, l.do(call{method: http.MethodPost, path: "/run/upload", body: string(smallDocument(1)), header: header}),
 		http.StatusCreated, "")
 }

@@ -110,7 +110,7 @@ func TestW2FailedSecretsAreRateLimitedPerAddress(t *testing.T) {
 	wantSaying(t, send("198.51.100.7:3", secret, 1), http.StatusTooManyRequests)
 	want(t, send("198.51.100.7:4", known, 1), http.StatusCreated, "")
 	want(t, send("198.51.100.8:5", secret, 1), http.StatusCreated, "")
-	l.clock.pass(2e9)
+	l.clock.Pass(2e9)
 	want(t, send("198.51.100.7:6", secret, 2), http.StatusCreated, "")
 }
 
@@ -236,7 +236,7 @@ func TestW9SessionIsKnownToTheNextRequestAndAfterARestart(t *testing.T) {
 	want(t, before.post("/machine/add", `{"alias": "otter", "description": ""}`, jane), http.StatusCreated, "Machine added successfully!")
 	after := shared.door(t)
 	want(t, after.post("/machine/add", `{"alias": "beaver", "description": ""}`, jane), http.StatusCreated, "Machine added successfully!")
-	shared.clock.pass(14*24*3600*1e9 + 1e9)
+	shared.clock.Pass(14*24*3600*1e9 + 1e9)
 	wantSaying(t, after.post("/machine/add", `{"alias": "newt", "description": ""}`, jane), http.StatusFound)
 }
 

@@ -15,6 +15,6 @@
 //	                 │ └──cancel──▶ ended
 //	                 └─release, lease expired──┘
 //
-// Doors read the state through its methods (Find, Candidate, Position, Due, …) and append requests; the fold alone
+// Doors read the state through its methods (Find, Candidate, Ahead, Due, …) and append requests; the fold alone
 // decides. Of the events only those in schemas/proto/millrace/event/v1/jobs.proto count here.
 package jobs

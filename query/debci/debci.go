@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	ch "github.com/ClickHouse/clickhouse-go/v2"
-
 	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/clickhouse"
@@ -76,37 +74,4 @@ func (d *Debci) read(ctx context.Context, header http.Header, look func(database
 			return fmt.Errorf("%w: %w", route.Busy(time.Second, "the projections are being replaced; try again"), err)
 		}
 	}
-}
-
-// Codes of ClickHouse's exceptions.
-const (
-	codeUnknownTable    = 60
-	codeUnknownDatabase = 81
-	codeTimeout         = 159
-	codeTooMany         = 202
-	codeMemory          = 241
-)
-
-// fault says what an error of ClickHouse means to the reader: a generation that was dropped, an engine that is missing or
-// overloaded, or a mistake of ours.
-func fault(ctx context.Context, err error) error {
-	exception, answered := errors.AsType[*ch.Exception](err)
-	_, misread := errors.AsType[*ch.OpError](err)
-	switch {
-	case err == nil || ctx.Err() != nil || misread:
-		return err
-	case !answered:
-		return unavailable(err)
-	}
-	switch exception.Code {
-	case codeUnknownTable, codeUnknownDatabase:
-		return fmt.Errorf("%w: %w", gate.ErrSuperseded, err)
-	case codeTimeout, codeTooMany, codeMemory:
-		return unavailable(err)
-	}
-	return fmt.Errorf("read debci's tests: %w", err)
-}
-
-func unavailable(err error) error {
-	return fmt.Errorf("%w: %w", route.Busy(2*time.Second, "ClickHouse does not answer; try again"), err)
 }

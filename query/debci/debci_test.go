@@ -1,7 +1,6 @@
 package debci
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -12,12 +11,10 @@ import (
 	"testing"
 	"time"
 
-	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
 
 	"github.com/millrace/millrace/processor/debci"
-	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -43,31 +40,6 @@ func TestTimesHaveThreeDigitsAndZ(t *testing.T) {
 		if got, err := json.Marshal(instant{at}); err != nil || string(got) != want {
 			t.Errorf("%s is %s, %v; want %s", at, got, err, want)
 		}
-	}
-}
-
-func TestFaultsOfClickHouseAreToldApart(t *testing.T) {
-	refusal := (*route.Error)(nil)
-	for _, tc := range []struct {
-		err              error
-		superseded, busy bool
-	}{
-		{&ch.Exception{Code: codeUnknownTable}, true, false},
-		{&ch.Exception{Code: codeUnknownDatabase}, true, false},
-		{&ch.Exception{Code: codeMemory}, false, true},
-		{&ch.Exception{Code: 62}, false, false}, // a mistake in a query
-		{errors.New("connection refused"), false, true},
-		{&ch.OpError{Op: "Scan"}, false, false},
-	} {
-		err := fault(t.Context(), tc.err)
-		if errors.Is(err, gate.ErrSuperseded) != tc.superseded || errors.As(err, &refusal) != tc.busy {
-			t.Errorf("%v is told as %v", tc.err, err)
-		}
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := fault(gone, errors.New("x")); errors.As(err, &refusal) {
-		t.Errorf("who has gone is told %v", err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/registry"
+	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -141,7 +142,7 @@ func (d *Debci) each(ctx context.Context, database string, owner registry.Hash, 
 	rows, err := d.DB.Query(ctx, strings.ReplaceAll(changedTests, "{db}", database), ch.Named("owner", hex.EncodeToString(owner[:])),
 		ch.Named("since", min(since, farFuture)*1000), ch.Named("limit", uint64(d.MaxRows)+1))
 	if err != nil {
-		return fault(ctx, err)
+		return gate.Fault(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	count := 0
@@ -160,7 +161,7 @@ func (d *Debci) each(ctx context.Context, database string, owner registry.Hash, 
 			return err
 		}
 	}
-	return fault(ctx, rows.Err())
+	return gate.Fault(ctx, rows.Err())
 }
 
 // show gives a test as its owner sees it.
@@ -229,7 +230,7 @@ func (d *Debci) isOver(ctx context.Context, database string, run uint64) (known,
 		SELECT (SELECT count() > 0 FROM {db}.jobs WHERE seq = ? AND family = 'debci'),
 			(SELECT count() > 0 FROM {db}.job_states FINAL WHERE seq = ? AND ended)`, "{db}", database), run, run)
 	if err != nil {
-		return false, false, fault(ctx, err)
+		return false, false, gate.Fault(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
@@ -237,5 +238,5 @@ func (d *Debci) isOver(ctx context.Context, database string, run uint64) (known,
 			return false, false, err
 		}
 	}
-	return known, over, fault(ctx, rows.Err())
+	return known, over, gate.Fault(ctx, rows.Err())
 }

@@ -2,7 +2,6 @@ package pgperffarm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/clickhouse"
-	"github.com/millrace/millrace/schemas/route"
 )
 
 // reader reads one generation of the projections, as of a watermark.
@@ -63,7 +61,7 @@ func (q *reader) each(ctx context.Context, text string, row func(driver.Rows) er
 	}
 	rows, err := q.db.Query(ctx, text, args...)
 	if err != nil {
-		return fault(ctx, err)
+		return gate.Fault(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
@@ -71,7 +69,7 @@ func (q *reader) each(ctx context.Context, text string, row func(driver.Rows) er
 			return err
 		}
 	}
-	return fault(ctx, rows.Err())
+	return gate.Fault(ctx, rows.Err())
 }
 
 // one runs a query of at most one row and tells whether there was one.
@@ -82,37 +80,6 @@ func (q *reader) one(ctx context.Context, text string, into []any, values ...dri
 		return rows.Scan(into...)
 	}, values...)
 	return found, err
-}
-
-// Codes of ClickHouse's exceptions.
-const (
-	codeUnknownTable    = 60
-	codeUnknownDatabase = 81
-	codeTimeout         = 159
-	codeTooMany         = 202
-	codeMemory          = 241
-)
-
-// fault says what an error of ClickHouse means to the reader: a generation that was dropped, an engine that is missing
-// or overloaded, or a mistake of ours.
-func fault(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	exception, answered := errors.AsType[*ch.Exception](err)
-	switch {
-	case !answered:
-		return unavailable(err)
-	case exception.Code == codeUnknownTable, exception.Code == codeUnknownDatabase:
-		return fmt.Errorf("%w: %w", gate.ErrSuperseded, err)
-	case exception.Code == codeTimeout, exception.Code == codeTooMany, exception.Code == codeMemory:
-		return unavailable(err)
-	}
-	return fmt.Errorf("query ClickHouse: %w", err)
-}
-
-func unavailable(err error) error {
-	return fmt.Errorf("%w: %w", route.Busy(2*time.Second, "ClickHouse does not answer; try again"), err)
 }
 
 func number(name string, value uint64) driver.NamedValue { return ch.Named(name, value) }

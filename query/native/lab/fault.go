@@ -10,17 +10,8 @@ import (
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/query/gate"
+	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/route"
-)
-
-// Codes of ClickHouse's exceptions.
-const (
-	codeUnknownTable    = 60
-	codeUnknownDatabase = 81
-	codeTimeout         = 159
-	codeTooSlow         = 160
-	codeTooMany         = 202
-	codeMemory          = 241
 )
 
 // fault says what an error of ClickHouse means to the reader: that the generation was dropped (gate.ErrSuperseded), that
@@ -38,12 +29,12 @@ func fault(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("read %s: %w: %w", what, route.Busy(2*time.Second, "ClickHouse does not answer; try again"), err)
 	}
 	switch exception.Code {
-	case codeUnknownTable, codeUnknownDatabase:
+	case clickhouse.CodeUnknownTable, clickhouse.CodeUnknownDatabase:
 		return fmt.Errorf("read %s: %w: %w", what, gate.ErrSuperseded, err)
-	case codeTimeout, codeTooSlow, codeMemory:
+	case clickhouse.CodeTimeout, clickhouse.CodeTooSlow, clickhouse.CodeMemory:
 		return fmt.Errorf("read %s: %w: %w", what, route.Busy(5*time.Second, "the answer takes more time or memory than one request "+
 			"may have: ask for less, by a filter, a shorter time range or a smaller limit"), err)
-	case codeTooMany:
+	case clickhouse.CodeTooMany:
 		return fmt.Errorf("read %s: %w: %w", what, route.Busy(time.Second, "ClickHouse has too much to do; try again"), err)
 	}
 	return fmt.Errorf("read %s: %w", what, err)
