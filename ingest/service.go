@@ -144,7 +144,7 @@ func (s *Service) composeJobs(config Config, d Dependencies, log door.Log, queue
 	}
 	s.dispatch = dispatch.New(dispatch.Dependencies{Log: log, Jobs: queues, Documents: documents, Now: d.Now, Logger: d.Logger})
 	s.jobs = ingestjobs.New(config.Jobs, ingestjobs.Dependencies{
-		Log: log, Jobs: queues, Dispatcher: s.dispatch, Leases: dispatch.NewLeases(d.Keyring), Packer: d.Packer,
+		Log: log, Jobs: queues, Dispatcher: s.dispatch, Leases: dispatch.NewLeases(d.Keyring), Packer: d.Packer, Keyring: d.Keyring,
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/event"
+	"github.com/millrace/millrace/schemas/keyring"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -72,6 +73,7 @@ type Dependencies struct {
 	Dispatcher *dispatch.Dispatcher
 	Leases     dispatch.Leases
 	Packer     *document.Packer
+	Keyring    *keyring.Keyring
 }
 
 // Jobs answers the endpoints.
@@ -89,6 +91,8 @@ const (
 	depth    = 64
 	// maxQueues bounds the queues that one claim names.
 	maxQueues = 100
+	// maxName, maxTags and maxTag bound what a job is found by.
+	maxName, maxTags, maxTag = 255, 50, 100
 	// maxWait bounds the seconds that a claim asks for; Config.MaxWait bounds those that it waits.
 	maxWait = 1e6
 )
@@ -98,6 +102,8 @@ type Submission struct {
 	Queue    string         `json:"queue" doc:"letters, digits and . _ / -, at most 200; not testflinger/… or debci/…, whose jobs come by their own APIs"`
 	Payload  jsontext.Value `json:"payload,omitzero" doc:"what the worker gets, any JSON"`
 	Priority int64          `json:"priority,omitzero" doc:"higher goes first"`
+	Name     string         `json:"name,omitzero" doc:"to find the job by, at most 255 bytes"`
+	Tags     []string       `json:"tags,omitzero" doc:"to find the job by: at most 50, each of 1 to 100 bytes"`
 }
 
 // Submitted is the answer to a submission.
@@ -154,6 +160,15 @@ func (s *Submission) check() error {
 		return bad("member /queue must be letters, digits and . _ / -, at most 200, and begin with none of . / -")
 	case strings.HasPrefix(s.Queue, "testflinger/"), strings.HasPrefix(s.Queue, "debci/"):
 		return bad("member /queue: jobs of %s come by its own API", s.Queue[:strings.IndexByte(s.Queue, '/')])
+	case len(s.Name) > maxName:
+		return bad("member /name has %d bytes: the limit is %d", len(s.Name), maxName)
+	case len(s.Tags) > maxTags:
+		return bad("member /tags has %d tags: the limit is %d", len(s.Tags), maxTags)
+	}
+	for i, tag := range s.Tags {
+		if tag == "" || len(tag) > maxTag {
+			return bad("member /tags/%d has %d bytes: want 1 to %d", i, len(tag), maxTag)
+		}
 	}
 	return nil
 }
@@ -165,7 +180,7 @@ func (j *Jobs) submit(c *gin.Context) {
 		route.Refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusCreated, Submitted{ID: ID(event.JobFamily_JOB_FAMILY_NATIVE, outcome.Job.Seq, "")})
+	c.JSON(http.StatusCreated, Submitted{ID: jobs.ID(event.JobFamily_JOB_FAMILY_NATIVE, outcome.Job.Seq, "")})
 }
 
 func (j *Jobs) submitted(c *gin.Context) (jobs.Outcome, error) {
@@ -193,6 +208,7 @@ func (j *Jobs) submitted(c *gin.Context) (jobs.Outcome, error) {
 	}
 	outcome, err := j.decide(c, &event.JobSubmitted{
 		Family: event.JobFamily_JOB_FAMILY_NATIVE, Queue: asked.Queue, Priority: asked.Priority, Document: packed, Idempotency: key,
+		Labels: &event.JobLabels{Name: asked.Name, Tags: asked.Tags}, Owner: j.owner(c),
 	})
 	if err == nil && outcome.Result == jobs.KeyReused {
 		err = door.KeyReused()
@@ -207,6 +223,16 @@ func (j *Jobs) decide(c *gin.Context, request proto.Message) (jobs.Outcome, erro
 		door.SetPosition(c, position)
 	}
 	return outcome, err
+}
+
+// owner is whose jobs those are that a token submits; the operator at the socket has none.
+func (j *Jobs) owner(c *gin.Context) []byte {
+	bearer, _ := route.Principal[access.Bearer](c)
+	if bearer.Name == "" {
+		return nil
+	}
+	owner := access.HashTokenOwner(j.Keyring, bearer.Name)
+	return owner[:]
 }
 
 func credential(c *gin.Context) string {
@@ -234,7 +260,7 @@ func (j *Jobs) claim(c *gin.Context) {
 	}
 	door.SetPosition(c, got.Position)
 	c.JSON(http.StatusOK, Claimed{
-		ID: ID(got.Job.Family, got.Job.Seq, got.Submission.JobID), Queue: got.Job.Queue, Payload: payload, Lease: j.lease(got.Job),
+		ID: jobs.ID(got.Job.Family, got.Job.Seq, got.Submission.JobID), Queue: got.Job.Queue, Payload: payload, Lease: j.lease(got.Job),
 	})
 }
 
@@ -289,13 +315,13 @@ func (j *Jobs) request(asked Claim) (*event.JobClaimRequested, error) {
 		}
 		lives := false
 		j.Jobs.View(func(s *jobs.State) {
-			job, found := s.Find(named.ref)
-			lives = !found || named.names(job)
+			job, found := s.Find(named.Ref)
+			lives = !found || named.Names(job)
 		})
 		if !lives {
 			return nil, route.Errorf(http.StatusNotFound, "there is no job %q", asked.ID)
 		}
-		request.Job = named.ref
+		request.Job = named.Ref
 	}
 	return request, nil
 }
@@ -319,7 +345,7 @@ func (j *Jobs) handOut(c *gin.Context) (seq uint64, attempt uint32, err error) {
 	seq, attempt, ok := j.Leases.Read(token)
 	j.Jobs.View(func(s *jobs.State) {
 		job, lives := s.Find(&event.JobRef{Name: &event.JobRef_Seq{Seq: seq}})
-		ok = ok && (!lives || named.names(job))
+		ok = ok && (!lives || named.Names(job))
 	})
 	if !ok {
 		return 0, 0, stale()
@@ -327,13 +353,22 @@ func (j *Jobs) handOut(c *gin.Context) (seq uint64, attempt uint32, err error) {
 	return seq, attempt, nil
 }
 
+// parseID reads the id of a job.
+func parseID(id string) (jobs.Reference, error) {
+	named, ok := jobs.ParseID(id)
+	if !ok {
+		return named, route.Errorf(http.StatusNotFound, "there is no job %q: ids are job-N, debci-N and testflinger-UUID", id)
+	}
+	return named, nil
+}
+
 // find refuses the id of a job that never was. One of Testflinger's that has ended cannot be told from such: the lease
 // decides about it.
-func (j *Jobs) find(ctx context.Context, named reference) error {
+func (j *Jobs) find(ctx context.Context, named jobs.Reference) error {
 	was := false
 	look := func(s *jobs.State) {
-		job, lives := s.Find(named.ref)
-		was = lives && named.names(job) || !lives && named.ref.GetSeq() <= s.Last()
+		job, lives := s.Find(named.Ref)
+		was = lives && named.Names(job) || !lives && named.Ref.GetSeq() <= s.Last()
 	}
 	if j.Jobs.View(look); was {
 		return nil
@@ -366,6 +401,39 @@ func (j *Jobs) heartbeat(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, Renewed{Lease: j.lease(outcome.Job), Cancelled: outcome.Job.Cancelled})
+}
+
+// Cancelled is the answer to a cancellation.
+type Cancelled struct {
+	State string `json:"state" doc:"cancelled: a job that waited has ended; one that a worker has ends when the worker stops"`
+}
+
+// cancel answers POST /millrace/v1/jobs/{id}/cancel.
+func (j *Jobs) cancel(c *gin.Context) {
+	if err := j.cancelled(c); err != nil {
+		route.Refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, Cancelled{State: jobs.StateCancelled})
+}
+
+func (j *Jobs) cancelled(c *gin.Context) error {
+	named, err := parseID(c.Param("id"))
+	if err == nil {
+		err = j.find(c.Request.Context(), named)
+	}
+	if err != nil {
+		return err
+	}
+	key, err := door.Idempotency(c, credential(c), nil, j.config.KeepKeys)
+	if err != nil {
+		return err
+	}
+	outcome, err := j.decide(c, &event.JobCancelRequested{Job: named.Ref, Idempotency: key})
+	if err == nil && outcome.Result != jobs.Done && outcome.Result != jobs.Cancelled {
+		err = route.Errorf(http.StatusConflict, "the job has ended: there is nothing to cancel")
+	}
+	return err
 }
 
 // result answers POST /millrace/v1/jobs/{id}/result.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/processor/access"
 	fold "github.com/millrace/millrace/processor/jobs"
+	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/schemas/blob"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/event"
@@ -46,6 +48,8 @@ type lab struct {
 	packer     *document.Packer
 	dispatcher *dispatch.Dispatcher
 	waiting    *route.Admission
+	// owner is whose jobs those are that are submitted here.
+	owner registry.Hash
 }
 
 func newLab(t *testing.T) *lab {
@@ -70,10 +74,14 @@ func newLab(t *testing.T) *lab {
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	j := jobs.New(jobs.DefaultConfig(), jobs.Dependencies{
-		Log: l.log.Door(), Jobs: l.fold, Dispatcher: l.dispatcher, Leases: dispatch.NewLeases(keys), Packer: l.packer,
+		Log: l.log.Door(), Jobs: l.fold, Dispatcher: l.dispatcher, Leases: dispatch.NewLeases(keys), Packer: l.packer, Keyring: keys,
 	})
+	l.owner = access.HashTokenOwner(keys, "builder")
+	authorize := func(*gin.Context, route.Access) (any, error) {
+		return access.Bearer{Name: "builder", Role: event.Role_ROLE_WRITER}, nil
+	}
 	err = route.Mount(l.Engine, j.Routes(), route.Options{
-		APIs: map[string]route.API{native.API: {Authorize: access.Socket}}, Log: slog.New(slog.DiscardHandler),
+		APIs: map[string]route.API{native.API: {Authorize: authorize}}, Log: slog.New(slog.DiscardHandler),
 		Ingest: route.NewAdmission(1, 1<<20), Waiting: l.waiting,
 	})
 	if err != nil {
@@ -154,6 +162,51 @@ func TestWorkerGetsWhatWasSubmittedAndReportsIt(t *testing.T) {
 	}
 	l.post(http.StatusConflict, "/job-1/heartbeat", "", jobs.LeaseHeader, got.Lease.Token)
 	l.post(http.StatusNoContent, "/claim", `{"queues":["build"]}`)
+}
+
+func TestSubmissionSaysWhoseItIsAndWhatItIsFoundBy(t *testing.T) {
+	l := newLab(t)
+	l.post(http.StatusCreated, "", `{"queue":"build","name":"nightly","tags":["arm","slow"]}`)
+	message, err := l.log.Records(eventlog.Jobs)[0].Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := message.(*event.JobSubmitted)
+	if !bytes.Equal(m.GetOwner(), l.owner[:]) || m.GetLabels().GetName() != "nightly" || !slices.Equal(m.GetLabels().GetTags(), []string{"arm", "slow"}) {
+		t.Errorf("the event is %v", m)
+	}
+}
+
+func TestCancelEndsAJobThatWaitsAndStopsTheWorkerOfAnother(t *testing.T) {
+	l := newLab(t)
+	for range 2 {
+		l.post(http.StatusCreated, "", `{"queue":"build"}`)
+	}
+	held := l.claim(`{"id":"job-2"}`)
+	for _, path := range []string{"/job-1/cancel", "/job-2/cancel", "/job-2/cancel"} {
+		if got := string(l.post(http.StatusOK, path, "")); got != `{"state":"cancelled"}` {
+			t.Errorf("%s is answered %s", path, got)
+		}
+	}
+	l.post(http.StatusNoContent, "/claim", `{"queues":["build"]}`)
+	if beat := l.post(http.StatusOK, "/job-2/heartbeat", "", jobs.LeaseHeader, held.Lease.Token); !bytes.Contains(beat, []byte(`"cancelled":true`)) {
+		t.Errorf("the worker's heartbeat is answered %s", beat)
+	}
+	l.post(http.StatusOK, "/job-2/result", `{"status":"tmpfail"}`, jobs.LeaseHeader, held.Lease.Token)
+	for path, status := range map[string]int{
+		"/job-1/cancel": http.StatusConflict, "/job-2/cancel": http.StatusConflict, "/job-3/cancel": http.StatusNotFound, "/x/cancel": http.StatusNotFound,
+	} {
+		l.post(status, path, "")
+	}
+}
+
+func TestCancelThatIsRepeatedUnderItsKeyIsAnsweredAlikeAfterTheJobsEnd(t *testing.T) {
+	l := newLab(t)
+	l.post(http.StatusCreated, "", `{"queue":"build"}`)
+	for range 2 {
+		l.post(http.StatusOK, "/job-1/cancel", "", "Idempotency-Key", "k")
+	}
+	l.post(http.StatusConflict, "/job-1/cancel", "", "Idempotency-Key", "l")
 }
 
 func TestTokenOfAnotherJobOrAttemptIsRefused(t *testing.T) {
@@ -295,7 +348,8 @@ func TestWhatCannotBeSubmittedClaimedOrReportedSaysWhy(t *testing.T) {
 	l := newLab(t)
 	for path, bodies := range map[string][]string{
 		"": {
-			`{}`, `{"queue":""}`, `{"queue":"testflinger/q"}`, `{"queue":"debci/unstable/amd64"}`, `{"queue":"a b"}`, `{"queue":"q","x":1}`, `[`,
+			`{"queue":"q","name":"` + strings.Repeat("n", 256) + `"}`, `{"queue":"q","tags":[""]}`, `{"queue":"q","tags":["` + strings.Repeat("t", 101) + `"]}`,
+			`{"queue":"q","tags":["t"` + strings.Repeat(`,"t"`, 50) + `]}`, `{}`, `{"queue":""}`, `{"queue":"testflinger/q"}`, `{"queue":"debci/unstable/amd64"}`, `{"queue":"a b"}`, `{"queue":"q","x":1}`, `[`,
 		},
 		"/claim": {
 			`{}`, `{"queues":[]}`, `{"queues":["q"],"id":"job-1"}`, `{"queues":["q"],"wait":-1}`, `{"queues":"q"}`,

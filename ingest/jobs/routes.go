@@ -12,7 +12,7 @@ import (
 
 // Routes is the table of the native endpoints that write to jobs.
 func (j *Jobs) Routes() []route.Route {
-	return []route.Route{j.submitRoute(), j.claimRoute(), j.heartbeatRoute(), j.resultRoute()}
+	return []route.Route{j.submitRoute(), j.claimRoute(), j.heartbeatRoute(), j.resultRoute(), j.cancelRoute()}
 }
 
 // answers adds to an endpoint's own answers those that all have.
@@ -99,5 +99,18 @@ func (j *Jobs) resultRoute() route.Route {
 			failure(422, "Another result was reported before."),
 		),
 		Handler: j.result,
+	}
+}
+
+func (j *Jobs) cancelRoute() route.Route {
+	return route.Route{
+		Method: http.MethodPost, Path: "/millrace/v1/jobs/:id/cancel", Side: route.Ingest, API: native.API, Access: route.TokenWriter,
+		Summary: "Cancel a job: one that waits ends, the worker of one that is out is told to stop",
+		Params:  []route.Param{{Name: "id", Description: "The job's id."}, door.KeyParam()},
+		Answers: answers(
+			route.Answer{Status: 200, Body: Cancelled{}, Description: "The job is cancelled; it may be cancelled again."},
+			noSuchJob(), failure(409, "The job has ended."),
+		),
+		Handler: j.cancel,
 	}
 }

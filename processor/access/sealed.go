@@ -19,6 +19,7 @@ const (
 	purposeSession = "farm-session"
 	purposeMachine = "farm-machine-secret"
 	purposeToken   = "token"
+	purposeOwner   = "token-owner"
 
 	purposeDebciUser = "debci-user"
 	purposeDebciKey  = "debci-key"
@@ -47,6 +48,11 @@ func HashMachineSecret(ring *keyring.Keyring, secret string) registry.Hash {
 // HashToken gives the hash by which a token of /millrace/v1 is found.
 func HashToken(ring *keyring.Keyring, token string) registry.Hash {
 	return ring.Lookup(purposeToken, token)
+}
+
+// HashTokenOwner gives the hash by which the jobs that a token submitted are found, by the token's name.
+func HashTokenOwner(ring *keyring.Keyring, name string) registry.Hash {
+	return ring.Lookup(purposeOwner, name)
 }
 
 // Subject names a user's own key in the keyring; erasing it erases the user's profile wherever it lies.

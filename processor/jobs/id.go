@@ -1,13 +1,10 @@
 package jobs
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/schemas/event"
-	"github.com/millrace/millrace/schemas/route"
 )
 
 // ID is a job's id on the native API. jobID is the one that its client chose, if any.
@@ -27,16 +24,16 @@ const (
 	nativeID      = "job-"
 )
 
-// reference is a job as a native id names it.
-type reference struct {
-	family event.JobFamily
-	ref    *event.JobRef
+// Reference is a job as a native id names it.
+type Reference struct {
+	Family event.JobFamily
+	Ref    *event.JobRef
 }
 
-// parseID reads a native id.
-func parseID(id string) (reference, error) {
+// ParseID reads a native id; ok is false when it is none.
+func ParseID(id string) (r Reference, ok bool) {
 	if jobID, ok := strings.CutPrefix(id, testflingerID); ok && jobID != "" {
-		return reference{event.JobFamily_JOB_FAMILY_TESTFLINGER, &event.JobRef{Name: &event.JobRef_JobId{JobId: jobID}}}, nil
+		return Reference{event.JobFamily_JOB_FAMILY_TESTFLINGER, &event.JobRef{Name: &event.JobRef_JobId{JobId: jobID}}}, true
 	}
 	family := event.JobFamily_JOB_FAMILY_NATIVE
 	number, ok := strings.CutPrefix(id, nativeID)
@@ -46,18 +43,18 @@ func parseID(id string) (reference, error) {
 	}
 	seq, err := strconv.ParseUint(number, 10, 64)
 	if !ok || err != nil || seq == 0 || number[0] == '0' || number[0] == '+' {
-		return reference{}, route.Errorf(http.StatusNotFound, "there is no job %q: ids are job-N, debci-N and testflinger-UUID", id)
+		return Reference{}, false
 	}
-	return reference{family, &event.JobRef{Name: &event.JobRef_Seq{Seq: seq}}}, nil
+	return Reference{family, &event.JobRef{Name: &event.JobRef_Seq{Seq: seq}}}, true
 }
 
-// names says whether the id is that of a job.
-func (r reference) names(job jobs.Job) bool {
-	if job.Family != r.family {
+// Names says whether the id is that of a job.
+func (r Reference) Names(job Job) bool {
+	if job.Family != r.Family {
 		return false
 	}
-	if r.ref.GetJobId() != "" {
-		return job.Name == jobs.ToName(r.ref.GetJobId())
+	if r.Ref.GetJobId() != "" {
+		return job.Name == ToName(r.Ref.GetJobId())
 	}
-	return job.Seq == r.ref.GetSeq()
+	return job.Seq == r.Ref.GetSeq()
 }
