@@ -72,6 +72,14 @@ func (s *State) apply(message any, now int64) Outcome {
 		return s.revokeDebciKey(m)
 	case *event.DebciUserErased:
 		return s.eraseDebciUser(m)
+	case *event.SubscriptionAddRequested:
+		return s.addSubscription(m, now)
+	case *event.SubscriptionDeleteRequested:
+		return s.deleteSubscription(m)
+	case *event.SubscriptionPauseRequested:
+		return s.pauseSubscription(m, now)
+	case *event.SubscriptionResumeRequested:
+		return s.resumeSubscription(m)
 	}
 	return Outcome{}
 }

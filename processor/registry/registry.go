@@ -1,4 +1,4 @@
-// Package registry is the fold over topic registry: users, machines, sessions and tokens.
+// Package registry is the fold over topic registry: users, machines, sessions, tokens and subscriptions.
 //
 // Personal data and secrets stand here sealed or as keyed hashes only.
 package registry
@@ -87,7 +87,9 @@ type State struct {
 	DebciUsers map[Hash][]byte
 	// DebciKeys gives for each key that works whose it is.
 	DebciKeys map[Hash]Hash
-	Repeats   fold.Repeats[Outcome]
+	// Subscribed are the subscriptions by their names.
+	Subscribed map[string]*Subscription
+	Repeats    fold.Repeats[Outcome]
 }
 
 // Result is what became of a request.
@@ -117,6 +119,8 @@ const (
 	DebciKeyTaken
 	UnknownDebciUser
 	UnknownDebciKey
+	SubscriptionNameTaken
+	UnknownSubscription
 )
 
 // Outcome is the answer that the log gives to a request. Its fields are stored, for repeats.
@@ -131,7 +135,7 @@ type Outcome struct {
 // Fold is the registry's fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "registry", Version: 3, Topic: eventlog.Registry,
+		Name: "registry", Version: 4, Topic: eventlog.Registry,
 		New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
@@ -145,7 +149,7 @@ func NewState() *State {
 	return &State{
 		Names: map[Hash]uint64{}, Emails: map[Hash]uint64{}, Aliases: map[string]uint64{}, Secrets: map[Hash]uint64{},
 		Sessions: map[Hash]Session{}, Callbacks: map[Hash]int64{}, Tokens: map[Hash]*Token{}, TokenOf: map[string]Hash{},
-		DebciUsers: map[Hash][]byte{}, DebciKeys: map[Hash]Hash{},
+		DebciUsers: map[Hash][]byte{}, DebciKeys: map[Hash]Hash{}, Subscribed: map[string]*Subscription{},
 	}
 }
 
