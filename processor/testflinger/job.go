@@ -1,0 +1,229 @@
+package testflinger
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Bounds on what of a job is indexed; the API's contract has none.
+const (
+	maxName  = 255
+	maxTags  = 100
+	maxText  = 1 << 20
+	maxItems = 10_000
+)
+
+// defaultReservation is how long a device is reserved when a job does not say, in seconds (6).
+const defaultReservation = 3600
+
+// Job is a submitted job (3).
+type Job struct {
+	Queue string
+	// ID is the client's own; empty when the server is to make one.
+	ID       string
+	Name     string
+	Parent   string
+	Tags     []string
+	Priority int64
+	// Reservation is the time that the job may keep its device reserved, in seconds.
+	Reservation int64
+	// Held says that attachments have to come before the job is handed out.
+	Held bool
+	// Excluded are the agents that must not get the job, each once, in ascending order (Latest).
+	Excluded []string
+	// Secrets are the paths of the secrets that the job wants, by the variables that they go into (Latest).
+	Secrets map[string]string
+
+	members map[string]any
+}
+
+// jobIDMember is where a job's document has its id.
+const jobIDMember = "job_id"
+
+// ReadJob reads a submission. Errors are ErrNotJSON or an *InvalidError.
+func ReadJob(g Generation, contentType string, body []byte) (*Job, error) {
+	given, err := jobObject(g).read(contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	j := &Job{
+		Queue: asText(given["job_queue"]), ID: asText(given[jobIDMember]), Name: asText(given["name"]),
+		Parent: asText(given["parent_job_id"]), Tags: asTexts(given["tags"]), Priority: number(given["job_priority"]),
+		Reservation: defaultReservation, Held: awaitsAttachments(given), members: given,
+	}
+	if reserve, _ := given["reserve_data"].(map[string]any); reserve["timeout"] != nil {
+		j.Reservation = number(reserve["timeout"])
+	}
+	if g == Latest {
+		j.Excluded = asTexts(given["exclude_agents"])
+		slices.Sort(j.Excluded)
+		j.Excluded = slices.Compact(j.Excluded)
+		j.Secrets = secretsOf(given)
+	}
+	return j, nil
+}
+
+// Document is the job as it is stored, handed out and shown: what was submitted, under an id.
+func (j *Job) Document(id string) ([]byte, error) {
+	j.members[jobIDMember] = id
+	return encode(j.members)
+}
+
+// awaitsAttachments says whether any part of a job names attachments, if only an empty list (3).
+func awaitsAttachments(job map[string]any) bool {
+	for name, value := range job {
+		if part, _ := value.(map[string]any); strings.HasSuffix(name, "_data") {
+			if _, named := part["attachments"]; named {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func secretsOf(job map[string]any) map[string]string {
+	test, _ := job["test_data"].(map[string]any)
+	given, _ := test["secrets"].(map[string]any)
+	secrets := make(map[string]string, len(given))
+	for variable, path := range given {
+		secrets[variable] = asText(path)
+	}
+	return secrets
+}
+
+var (
+	sshKey         = regexp.MustCompile(`\A(lp|gh):\S+\z`)
+	secretVariable = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]*\z`)
+	secretPath     = regexp.MustCompile(`\A[A-Za-z0-9_/-]+\z`)
+)
+
+// jobObject is what a job may have. Members that are not known are passed along to the agent (11).
+func jobObject(g Generation) *object {
+	name, whole := text(maxName), text(maxText)
+	queue := name
+	if g == Latest {
+		queue = filled(1, maxName)
+	}
+	o := &object{
+		members: []member{
+			{name: "job_queue", check: queue, required: true},
+			{name: jobIDMember, check: name}, {name: "parent_job_id", check: name}, {name: "name", check: name},
+			{name: "tags", check: listOf(name, 0, maxTags)},
+			{name: "global_timeout", check: integer}, {name: "output_timeout", check: integer}, {name: "allocation_timeout", check: integer},
+			{name: "job_priority", check: integer},
+			{name: "provision_data", check: device(g), nullable: true},
+			{name: "firmware_update_data", check: free}, {name: "allocate_data", check: free},
+			{name: "test_data", check: testData(g).check},
+			{name: "reserve_data", check: (&object{members: []member{
+				{name: "ssh_keys", check: listOf(pattern(sshKey, maxName), 0, maxItems)}, {name: "timeout", check: reservation(g)},
+			}}).check},
+			{name: "job_status_webhook", check: whole},
+		},
+		refused: []string{"attachments_status", "started_at", "created_at", "client_id"}, // the server's own
+	}
+	if g == Latest {
+		o.members = append(o.members, member{name: "exclude_agents", check: listOf(name, 0, maxTags)}, member{name: "debug", check: boolean})
+	}
+	return o
+}
+
+func testData(g Generation) *object {
+	whole := text(maxText)
+	o := &object{members: []member{
+		{name: "test_cmds", check: whole}, {name: "attachments", check: attachments()},
+		{name: "test_username", check: whole}, {name: "test_password", check: whole},
+	}}
+	if g == Latest {
+		secrets := mapOf(pattern(secretVariable, maxName), pattern(secretPath, maxSecretPath))
+		o.members = append(o.members, member{name: "secrets", check: secrets})
+	}
+	return o
+}
+
+// attachments are files that come after the submission; where the client has them is its own affair.
+func attachments() check {
+	item := &object{strict: true, members: []member{
+		{name: "agent", check: text(maxText), required: true}, {name: "device", check: text(maxText)},
+	}}
+	return listOf(item.check, 0, maxItems)
+}
+
+// device takes what an agent needs to provision a device. There are many kinds of them, so that only the members are
+// checked that have one form wherever they stand; an agent says itself what it lacks.
+func device(g Generation) check {
+	whole := text(maxText)
+	o := &object{members: []member{
+		{name: "url", check: whole}, {name: "distro", check: whole}, {name: "kernel", check: whole}, {name: "user_data", check: whole},
+		{name: "disks", check: listOf(free, 0, maxItems)}, {name: "jobs", check: listOf(free, 1, maxItems)},
+		{name: "use_attachment", check: whole}, {name: "media", check: oneOf("sd", "usb")},
+		{name: "create_user", check: boolean}, {name: "boot_check_url", check: whole}, {name: "skip", check: boolean},
+		{name: "attachments", check: attachments()}, {name: "token_file", check: whole}, {name: "redeploy_cfg", check: whole},
+		{name: "authorized_keys", check: whole},
+	}}
+	if g == Latest {
+		o.members = append(o.members, member{name: "ephemeral", check: boolean})
+	}
+	return func(value any) (any, any) {
+		stored, fault := o.check(value)
+		if fault == nil {
+			return stored, nil
+		}
+		faults, _ := fault.(Faults)
+		if _, whole := faults[wholeObject]; whole {
+			return value, fault
+		}
+		return value, Faults{wholeObject: []string{"No kind of device has such provision data: look at " + strings.Join(slices.Sorted(maps.Keys(faults)), ", ") + "."}}
+	}
+}
+
+// reservation takes the time that a device is to be reserved, and stores seconds.
+func reservation(g Generation) check {
+	if g == Seed {
+		return integer
+	}
+	return func(value any) (any, any) {
+		if s, ok := value.(string); ok {
+			if seconds, ok := parseDuration(s); ok {
+				value = strconv.FormatInt(seconds, 10)
+			}
+		}
+		stored, fault := integer(value)
+		switch {
+		case fault != nil:
+			return value, []string{"Not a valid duration: want seconds, or a text such as 90s, 30min, 6h or 1d12h."}
+		case number(stored) < 0:
+			return value, []string{"Must be greater than or equal to 0."}
+		}
+		return stored, nil
+	}
+}
+
+var (
+	durationForm = regexp.MustCompile(`(?i)\A(\s*[0-9]{1,9}\s*(s|secs?|m|mins?|h|hours?|d|days?))+\s*\z`)
+	durationPart = regexp.MustCompile(`([0-9]+)\s*([a-zA-Z])`)
+)
+
+// parseDuration reads times such as 90s, 30min, 6h and 1d12h, in seconds.
+func parseDuration(text string) (seconds int64, ok bool) {
+	if len(text) > maxName || !durationForm.MatchString(text) {
+		return 0, false
+	}
+	units := map[string]int64{"s": 1, "m": 60, "h": 3600, "d": 86400}
+	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
+		n, err := strconv.ParseInt(part[1], 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		seconds += n * units[strings.ToLower(part[2])]
+	}
+	return seconds, true
+}
+
+// EmptyQueue is the refusal of a job whose queue has no name (2, Seed).
+const EmptyQueue = "Invalid data or no job_queue specified"
+
+// InvalidJobID is the refusal of an id that is no UUID (2).
+const InvalidJobID = "Invalid job_id specified"
