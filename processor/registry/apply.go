@@ -81,7 +81,7 @@ func (s *State) apply(message any, now int64) Outcome {
 	case *event.SubscriptionResumeRequested:
 		return s.resumeSubscription(m)
 	}
-	return Outcome{}
+	return s.Testflinger.apply(message, now)
 }
 
 // logStarted takes the first key: another one under the same log is never accepted.

@@ -88,8 +88,9 @@ type State struct {
 	// DebciKeys gives for each key that works whose it is.
 	DebciKeys map[Hash]Hash
 	// Subscribed are the subscriptions by their names.
-	Subscribed map[string]*Subscription
-	Repeats    fold.Repeats[Outcome]
+	Subscribed  map[string]*Subscription
+	Testflinger Testflinger
+	Repeats     fold.Repeats[Outcome]
 }
 
 // Result is what became of a request.
@@ -121,6 +122,22 @@ const (
 	UnknownDebciKey
 	SubscriptionNameTaken
 	UnknownSubscription
+	// TestflingerClientKnown is a client that was to be made, and is there.
+	TestflingerClientKnown
+	UnknownTestflingerClient
+	// TestflingerSecretMissing is a client that was to be made without a secret.
+	TestflingerSecretMissing
+	// TestflingerMayNotCreate, TestflingerMayNotModify and TestflingerMayNotAssign are requests about a role, the outcome's,
+	// that is above the asker's: a new client's, a client's before, a client's after.
+	TestflingerMayNotCreate
+	TestflingerMayNotModify
+	TestflingerMayNotAssign
+	// TestflingerQueueOpen is a queue that is not restricted.
+	TestflingerQueueOpen
+	UnknownRefreshToken
+	RefreshTokenRevoked
+	UnknownTestflingerSecret
+	TooManySecrets
 )
 
 // Outcome is the answer that the log gives to a request. Its fields are stored, for repeats.
@@ -130,12 +147,16 @@ type Outcome struct {
 	ID uint64
 	// Repeated marks the answer to a repeated idempotency key: the effect is the first request's.
 	Repeated bool
+	// New says that the request made what it names, a client of Testflinger's, and Role is that one's, or the one that the
+	// asker may not touch.
+	New  bool
+	Role event.TestflingerRole
 }
 
 // Fold is the registry's fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "registry", Version: 4, Topic: eventlog.Registry,
+		Name: "registry", Version: 5, Topic: eventlog.Registry,
 		New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
@@ -149,7 +170,7 @@ func NewState() *State {
 	return &State{
 		Names: map[Hash]uint64{}, Emails: map[Hash]uint64{}, Aliases: map[string]uint64{}, Secrets: map[Hash]uint64{},
 		Sessions: map[Hash]Session{}, Callbacks: map[Hash]int64{}, Tokens: map[Hash]*Token{}, TokenOf: map[string]Hash{},
-		DebciUsers: map[Hash][]byte{}, DebciKeys: map[Hash]Hash{}, Subscribed: map[string]*Subscription{},
+		DebciUsers: map[Hash][]byte{}, DebciKeys: map[Hash]Hash{}, Subscribed: map[string]*Subscription{}, Testflinger: newTestflinger(),
 	}
 }
 
