@@ -39,6 +39,8 @@ func Apply(s *State, record *eventlog.Record) Outcome {
 		return s.once(m.GetIdempotency(), func() Outcome { return s.cancel(m) })
 	case *event.JobsPublished:
 		return Outcome{Result: Done}
+	case *event.JobOutputTakeRequested:
+		return s.takeOutput(m)
 	}
 	return Outcome{}
 }

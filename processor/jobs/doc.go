@@ -15,6 +15,8 @@
 //	                 │ └──cancel──▶ ended
 //	                 └─release, lease expired──┘
 //
+// Output of jobs is no matter of the fold, but who is given a piece of it is, on the path that gives each piece out once.
+//
 // Doors read the state through its methods (Find, Candidate, Ahead, Due, …) and append requests; the fold alone
-// decides. Of the events only those in schemas/proto/millrace/event/v1/jobs.proto count here.
+// decides. Of the events only those in schemas/proto/millrace/event/v1/jobs.proto count here, and JobOutputTakeRequested.
 package jobs

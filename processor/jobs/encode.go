@@ -24,13 +24,14 @@ type remembered struct {
 	Now     int64
 	Recent  fold.Recent
 	Repeats fold.Repeats[Outcome]
+	Taken   taken
 	// Jobs and Named are the sizes of what follows, so that it is made at once.
 	Jobs, Named int
 }
 
 func encode(s *State) ([]byte, error) {
 	var head bytes.Buffer
-	err := gob.NewEncoder(&head).Encode(remembered{s.last, s.now, s.recent, s.repeats, len(s.jobs), len(s.named)})
+	err := gob.NewEncoder(&head).Encode(remembered{s.last, s.now, s.recent, s.repeats, s.taken, len(s.jobs), len(s.named)})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func decode(b []byte) (*State, error) {
 		return nil, fmt.Errorf("jobs state: %w", err)
 	}
 	s := NewState()
-	s.last, s.now, s.recent, s.repeats = head.Last, head.Now, head.Recent, head.Repeats
+	s.last, s.now, s.recent, s.repeats, s.taken = head.Last, head.Now, head.Recent, head.Repeats, head.Taken
 	s.jobs, s.named = make(map[uint64]*job, head.Jobs), make(map[Name]*job, head.Named)
 	lanes := make([]*lane, r.number())
 	for i := range lanes {

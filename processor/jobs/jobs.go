@@ -128,12 +128,13 @@ type State struct {
 	out, leased *btree.BTreeG[*job]
 	recent      fold.Recent
 	repeats     fold.Repeats[Outcome]
+	taken       taken
 }
 
 // Fold is the jobs' fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "jobs", Version: 1, Topic: eventlog.Jobs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Name: "jobs", Version: 2, Topic: eventlog.Jobs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.repeats }, Answer: answer,
 			Unchecked: func(o Outcome) bool { return o.Result == KeyUnchecked },
