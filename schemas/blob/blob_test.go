@@ -106,8 +106,8 @@ func TestUnknownBlobIsNotFound(t *testing.T) {
 			t.Errorf("ReadAll: %v", err)
 		}
 		for _, offset := range []int64{0, 3, ref.Size} {
-			if _, err := s.NewRangeReader(t.Context(), ref, offset, -1); !errors.Is(err, blob.ErrNotFound) {
-				t.Errorf("NewRangeReader from %d: %v", offset, err)
+			if _, err := s.GetPart(t.Context(), ref, offset, ref.Size-offset); !errors.Is(err, blob.ErrNotFound) {
+				t.Errorf("GetPart from %d: %v", offset, err)
 			}
 		}
 		if has, err := s.Has(t.Context(), ref); has || err != nil {
@@ -179,8 +179,8 @@ func TestRangesContinueADownload(t *testing.T) {
 		for _, test := range []struct {
 			offset, length int64
 			want           string
-		}{{0, -1, content}, {0, 3, "012"}, {4, -1, "456789"}, {4, 2, "45"}, {9, 5, "9"}, {10, -1, ""}, {3, 0, ""}} {
-			r, err := s.NewRangeReader(t.Context(), ref, test.offset, test.length)
+		}{{0, 10, content}, {0, 3, "012"}, {4, 6, "456789"}, {4, 2, "45"}, {9, 1, "9"}, {10, 0, ""}, {3, 0, ""}} {
+			r, err := s.GetPart(t.Context(), ref, test.offset, test.length)
 			if err != nil {
 				t.Errorf("from %d, %d bytes: %v", test.offset, test.length, err)
 				continue
@@ -190,12 +190,35 @@ func TestRangesContinueADownload(t *testing.T) {
 				t.Errorf("from %d, %d bytes: %q, %v; want %q", test.offset, test.length, got, err, test.want)
 			}
 		}
-		for _, offset := range []int64{-1, 11} {
-			if _, err := s.NewRangeReader(t.Context(), ref, offset, -1); err == nil {
-				t.Errorf("offset %d was accepted", offset)
+		for _, bad := range [][2]int64{{-1, 1}, {11, 0}, {0, 11}, {9, 2}, {0, -1}, {1, 1<<63 - 1}} {
+			if _, err := s.GetPart(t.Context(), ref, bad[0], bad[1]); err == nil {
+				t.Errorf("%d bytes from %d were accepted", bad[1], bad[0])
 			}
 		}
 	})
+}
+
+func TestLastBytesOfADamagedFileAreNeverGivenOut(t *testing.T) {
+	const content = "0123456789"
+	for _, part := range [][2]int64{{0, 10}, {0, 3}, {4, 6}, {4, 1}} {
+		t.Run(fmt.Sprint(part), func(t *testing.T) {
+			root := t.TempDir()
+			s := open(t, "file://"+root)
+			ref := put(t, s, content)
+			if err := os.WriteFile(pathOf(root, ref), []byte("01234x6789"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.GetPart(t.Context(), ref, part[0], part[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			got, err := io.ReadAll(iotest.OneByteReader(r))
+			if !errors.Is(err, blob.ErrCorrupt) || int64(len(got)) >= part[1] {
+				t.Errorf("%d bytes came, %v; want fewer than %d and an error", len(got), err, part[1])
+			}
+		})
+	}
 }
 
 func TestDamagedFileIsCorruptUntilItIsPutAgain(t *testing.T) {

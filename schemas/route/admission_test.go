@@ -116,6 +116,20 @@ func TestBodiesOverTheirCommonLimitAreToldToRetry(t *testing.T) {
 	s.do("POST", "/other", strings.NewReader(strings.Repeat("x", 200))).want(t, 201, strings.Repeat("x", 200))
 }
 
+func TestStreamedBodyHoldsNothing(t *testing.T) {
+	opts := quiet()
+	opts.Ingest = route.NewAdmission(1, 1000)
+	stream := post("/stream", 1<<20, echo)
+	stream.Streams = true
+	s := serve(t, opts, stream, post("/other", 1<<20, echo))
+	body := strings.Repeat("x", 5000)
+	s.do("POST", "/stream", strings.NewReader(body)).want(t, 201, body)
+	if requests, held := opts.Ingest.InFlight(); requests != 0 || held != 0 {
+		t.Errorf("%d requests with %d bytes are in flight, want none", requests, held)
+	}
+	s.do("POST", "/other", strings.NewReader(body)).wantFailure(t, 503, "1000 bytes")
+}
+
 func TestLoadIsShownBySide(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	opts := quiet()

@@ -63,7 +63,12 @@ func (k *call) openBody(c *gin.Context) error {
 		ReadCloser: request.Body, left: r.BodyLimit, limit: r.BodyLimit,
 		pace: pace{control: http.NewResponseController(c.Writer), patience: patience, left: patience, last: k.start.Add(readTimeout)},
 	}
-	k.body.limit, k.body.admission = r.BodyLimit, k.route.admission
+	k.body.limit = r.BodyLimit
+	if r.Streams {
+		k.body.sent.pace.last = k.start.Add(k.route.timeout)
+	} else {
+		k.body.admission = k.route.admission
+	}
 	request.Body = &k.body
 	if r.verbatim {
 		return nil
@@ -194,6 +199,9 @@ func (k *call) leave(c *gin.Context) {
 	if form := c.Request.MultipartForm; form != nil {
 		// net/http removes the files of its own copy of the request only.
 		_ = form.RemoveAll()
+	}
+	if k.body.admission == nil {
+		k.body.held = 0 // counted, but not among what is in flight
 	}
 	if k.admitted {
 		k.route.admission.leave(k.body.held)
