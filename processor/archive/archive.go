@@ -255,13 +255,3 @@ func (a *Archive) Empty(ctx context.Context) (bool, error) {
 	}
 	return any == 0, nil
 }
-
-// Refers says whether any archived event refers to the blob with this SHA-256, in hexadecimal.
-func (a *Archive) Refers(ctx context.Context, blob string) (bool, error) {
-	var found uint64
-	err := a.db.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+a.table+" WHERE dataref = ? LIMIT 1)", blob).Scan(&found)
-	if err != nil {
-		return false, fmt.Errorf("look for events that refer to blob %s: %w", blob, err)
-	}
-	return found > 0, nil
-}

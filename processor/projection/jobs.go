@@ -75,6 +75,7 @@ func (e *jobEvent) addJobItem(m *event.JobBatchSubmitted, seq uint64, item *even
 		},
 	})
 	e.addChange(seq, change{})
+	e.ordinal++
 }
 
 // addDepthNow adds how long the queue is in a state of the fold.
@@ -88,7 +89,7 @@ func (b *Batch) AddJobAttachments(m *event.JobAttachmentsStored, outcome jobs.Ou
 	return b.whole(func() error {
 		e := jobEvent{batch: b, rec: rec, epoch: epoch, outcome: outcome, change: JobAttached}
 		d := m.GetDocument()
-		b.tables[jobAttachments].add(len(d.GetInline())+len(d.GetBlob().GetSha256()), outcome.Job.Seq, e.at(), string(d.GetInline()),
+		b.tables[jobAttachments].add(len(d.GetInline())+len(d.GetBlob().GetSha256()), outcome.Job.Seq, rec.ID, e.at(), string(d.GetInline()),
 			string(d.GetBlob().GetSha256()), d.GetBlob().GetSize(), uint8(d.GetEncoding()), d.GetSize())
 		e.addHistory(outcome.Job.Seq, change{})
 		return e.err
@@ -128,6 +129,8 @@ type jobEvent struct {
 	epoch   uint32
 	outcome jobs.Outcome
 	change  string
+	// ordinal counts the jobs of one event, from 0.
+	ordinal uint32
 }
 
 func (e *jobEvent) at() time.Time { return e.instant("the record's time", e.rec.LogTime) }
@@ -181,6 +184,7 @@ func (e *jobEvent) addChange(seq uint64, c change) {
 	e.batch.tables[jobStates].add(len(o.State)+len(c.asker)+len(c.result),
 		seq, uint64(e.epoch)<<44+uint64(e.rec.Offset), e.at(), o.State, o.Job.Attempt, c.asker, o.Ended, string(c.result))
 	e.addHistory(seq, c)
+	e.addNotice(seq, c.asker)
 }
 
 func (e *jobEvent) addHistory(seq uint64, c change) {

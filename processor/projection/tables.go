@@ -21,6 +21,9 @@ const (
 	queueChanges
 	jobAttachments
 	jobPublications
+	jobArtifacts
+	fileExpiries
+	notices
 	tableCount
 )
 
@@ -54,6 +57,9 @@ var tables = [tableCount]table{
 	jobChanges:      {"job_changes", "seq, epoch, offset, event_id, at, change, state, attempt, asker, ended, result"},
 	jobStates:       {"job_states", "seq, version, at, state, attempt, asker, ended, result"},
 	queueChanges:    {"queue_changes", "queue, at, epoch, offset, seq, change, jobs, waiting, out, waited_ms"},
-	jobAttachments:  {"job_attachments", "seq, at, document, blob, blob_size, encoding, size"},
+	jobAttachments:  {"job_attachments", "seq, event_id, at, document, blob, blob_size, encoding, size"},
 	jobPublications: {"job_publications", "seq, epoch, offset, at"},
+	jobArtifacts:    {"job_artifacts", "job, name, version, event_id, at, content_type, uploader, attempt, blob, blob_size"},
+	fileExpiries:    {"file_expiries", "event_id, at"},
+	notices:         {"notices", "topic, partition, version, ordinal, event_id, at, kind, queue, seq, subject, data"},
 }

@@ -116,15 +116,22 @@ func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.
 	}
 	switch m := message.(type) {
 	case *event.FarmUploadRequested:
-		return p.addRun(ctx, m, upload, record, batch)
+		return p.addRun(ctx, m, upload, epoch, record, batch)
 	case *event.RunSamplesRecorded:
 		return asPoison(batch.AddSamples(m, record))
 	case *event.FarmUploadRefused:
 		return asPoison(batch.AddRefusal(m, record))
 	case *event.DeadLetter:
-		return asPoison(batch.AddDeadLetter(m, record))
+		if err := batch.AddDeadLetter(m, record); err != nil {
+			return &poison{err}
+		}
+		return asPoison(batch.AddLetterNotice(m, epoch, record))
 	case *event.DeadLetterRequeued:
 		return asPoison(batch.AddRequeue(m, record))
+	case *event.JobArtifactStored:
+		return asPoison(batch.AddArtifact(m, epoch, record))
+	case *event.JobFileExpired:
+		return asPoison(batch.AddFileExpiry(m, record))
 	}
 	if p.jobs != nil {
 		return p.addJobs(ctx, message, job, epoch, record, batch)
@@ -195,7 +202,7 @@ func readLimits() pgperffarm.Limits {
 	return pgperffarm.Limits{MaxDepth: 10_000, MaxResults: 1023, MaxRows: 1<<20 - 1}
 }
 
-func (p *projector) addRun(ctx context.Context, m *event.FarmUploadRequested, outcome runs.Outcome, record *eventlog.Record,
+func (p *projector) addRun(ctx context.Context, m *event.FarmUploadRequested, outcome runs.Outcome, epoch uint32, record *eventlog.Record,
 	batch *projection.Batch,
 ) error {
 	if outcome.Result != runs.Accepted || outcome.Repeated {
@@ -215,5 +222,8 @@ func (p *projector) addRun(ctx context.Context, m *event.FarmUploadRequested, ou
 	if err != nil {
 		return &poison{fmt.Errorf("document was accepted but does not parse: %w", err)}
 	}
-	return asPoison(batch.AddRun(outcome.Run, m, doc, outcome, p.runs.State, record))
+	if err := batch.AddRun(outcome.Run, m, doc, outcome, p.runs.State, record); err != nil {
+		return &poison{err}
+	}
+	return asPoison(batch.AddRunNotice(outcome.Run, m.GetMachineId(), epoch, record))
 }
