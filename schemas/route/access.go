@@ -30,6 +30,12 @@ const (
 	Operator
 	// DebciUser callers carry a key of a debci user.
 	DebciUser
+	// TestflingerAdmin, TestflingerManager, TestflingerContributor and TestflingerAgent callers carry a token of a client
+	// of Testflinger's with that role.
+	TestflingerAdmin
+	TestflingerManager
+	TestflingerContributor
+	TestflingerAgent
 	callers // their number
 )
 
@@ -51,6 +57,11 @@ var callerKinds = [callers]struct {
 	Writer:    {"writer", scheme{"token", "writer"}},
 	Operator:  {"operator", scheme{"token", "operator"}},
 	DebciUser: {"debci user", scheme{"debciKey", ""}},
+
+	TestflingerAdmin:       {"testflinger admin", scheme{"testflinger", "admin"}},
+	TestflingerManager:     {"testflinger manager", scheme{"testflinger", "manager"}},
+	TestflingerContributor: {"testflinger contributor", scheme{"testflinger", "contributor"}},
+	TestflingerAgent:       {"testflinger agent", scheme{"testflinger", "agent"}},
 }
 
 // String names the kind in lower case.
@@ -80,6 +91,15 @@ const (
 	TokenOperator Access = 1 << Operator
 	// DebciKey asks for a debci user's key.
 	DebciKey Access = 1 << DebciUser
+	// TestflingerToken lets everybody in but who carries a token that is not one of Testflinger's.
+	TestflingerToken Access = Anyone &^ (MachineSecret | TokenViewer)
+	// TestflingerAdmins, TestflingerManagers and TestflingerClients ask for a client of Testflinger's whose role is at
+	// least that.
+	TestflingerAdmins   Access = 1 << TestflingerAdmin
+	TestflingerManagers Access = 1<<TestflingerManager | TestflingerAdmins
+	TestflingerClients  Access = 1<<TestflingerContributor | TestflingerManagers
+	// TestflingerAgents asks for a client of Testflinger's that is an agent.
+	TestflingerAgents Access = 1 << TestflingerAgent
 	// Loopback asks for no credential from callers on the same machine.
 	Loopback Access = 1 << Local
 	// LoopbackOrViewer is for reads: open on loopback, else with any token.
@@ -100,8 +120,11 @@ func (a Access) Callers() []Caller {
 	return kinds
 }
 
-// String lists the kinds let in, or says "anyone".
+// String lists the kinds let in, or says "anyone", or who is not where most are.
 func (a Access) String() string {
+	if out := Anyone &^ a; a != Anyone && bits.OnesCount32(uint32(out)) < bits.OnesCount32(uint32(a)) {
+		return "anyone but " + strings.Join(out.names(), ", ")
+	}
 	return strings.Join(a.names(), ", ")
 }
 

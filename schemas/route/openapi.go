@@ -88,6 +88,7 @@ var securitySchemes = map[string]securityScheme{
 	"debciKey":      {Type: "apiKey", In: "header", Name: "Auth-Key", Description: "A key of a debci user."},
 	"machineSecret": {Type: "apiKey", In: "header", Name: "Authorization", Description: "The machine's secret alone, without a scheme word."},
 	"session":       {Type: "apiKey", In: "cookie", Name: "sessionid", Description: "The cookie that a login sets."},
+	"testflinger":   {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/oauth2/token; its client has a role."},
 	"token":         {Type: "http", Scheme: "bearer", Description: "A token of role viewer, writer or operator; each role includes those before it."},
 }
 
