@@ -24,6 +24,13 @@ const (
 	jobArtifacts
 	fileExpiries
 	notices
+	testflingerAgents
+	testflingerAgentLog
+	testflingerProvisions
+	testflingerQueues
+	testflingerResults
+	jobOutput
+	jobOutputTaken
 	tableCount
 )
 
@@ -54,12 +61,20 @@ var tables = [tableCount]table{
 	keys:     {"idempotency_keys", "topic, key, body, ordinal, until, epoch, offset, outcome"},
 	jobsTable: {"jobs", "seq, event_id, submitted_at, family, queue, job_id, priority, name, parent, tags, private, owner, " +
 		"sealed_submitter, retry_of, excluded_agents, awaits_attachments, document, blob, blob_size, encoding, size"},
-	jobChanges:      {"job_changes", "seq, epoch, offset, event_id, at, change, state, attempt, asker, ended, result"},
-	jobStates:       {"job_states", "seq, version, at, state, attempt, asker, ended, result"},
-	queueChanges:    {"queue_changes", "queue, at, epoch, offset, seq, change, jobs, waiting, out, waited_ms"},
-	jobAttachments:  {"job_attachments", "seq, event_id, at, document, blob, blob_size, encoding, size"},
-	jobPublications: {"job_publications", "seq, epoch, offset, at"},
-	jobArtifacts:    {"job_artifacts", "job, name, version, event_id, at, content_type, uploader, attempt, blob, blob_size"},
-	fileExpiries:    {"file_expiries", "event_id, at"},
-	notices:         {"notices", "topic, partition, version, ordinal, event_id, at, kind, queue, seq, subject, data"},
+	jobChanges:            {"job_changes", "seq, epoch, offset, event_id, at, change, state, attempt, asker, ended, result"},
+	jobStates:             {"job_states", "seq, version, at, state, attempt, asker, ended, result"},
+	queueChanges:          {"queue_changes", "queue, at, epoch, offset, seq, change, jobs, waiting, out, waited_ms"},
+	jobAttachments:        {"job_attachments", "seq, event_id, at, document, blob, blob_size, encoding, size"},
+	jobPublications:       {"job_publications", "seq, epoch, offset, at"},
+	jobArtifacts:          {"job_artifacts", "job, name, version, event_id, at, content_type, uploader, attempt, blob, blob_size"},
+	fileExpiries:          {"file_expiries", "event_id, at"},
+	testflingerAgents:     {"testflinger_agents", "name, field, value, at, version"},
+	testflingerAgentLog:   {"testflinger_agent_log", "agent, version, ordinal, event_id, at, line"},
+	testflingerProvisions: {"testflinger_provisions", "agent, version, event_id, at, job_id, exit_code, detail"},
+	testflingerQueues:     {"testflinger_queues", "queue, field, value, at, version"},
+	testflingerResults:    {"testflinger_results", "job_id, version, event_id, at, members, document, blob, blob_size, encoding, size"},
+	jobOutput: {"job_output", "job_id, kind, version, event_id, at, phase, fragment, fragment_at, document, blob, blob_size, " +
+		"encoding, size"},
+	jobOutputTaken: {"job_output_taken", "job_id, kind, through, at"},
+	notices:        {"notices", "topic, partition, version, ordinal, event_id, at, kind, queue, seq, subject, data"},
 }

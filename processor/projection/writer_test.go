@@ -51,6 +51,7 @@ func fullBatch(t *testing.T) *Batch {
 		Place: eventlog.Place{Epoch: 1, Offset: 5}, Outcome: `{"Result":1}`,
 	})
 	addJobs(t, b, l)
+	addWords(t, b, l)
 	for i := range b.tables {
 		if len(b.tables[i].values) == 0 {
 			t.Fatalf("the batch has no rows for %s", tables[i].name)

@@ -30,6 +30,8 @@ func (p *projector) addJobs(ctx context.Context, message proto.Message, o jobs.O
 		return asPoison(batch.AddJobAttachments(m, o, epoch, record))
 	case *event.JobsPublished:
 		return asPoison(batch.AddJobPublications(m, epoch, record))
+	case *event.JobOutputTakeRequested:
+		return asPoison(batch.AddOutputTaken(m, record))
 	case *event.JobClaimRequested:
 		return asPoison(batch.AddJobChange(projection.JobHandedOut, o, m.GetAsker(), nil, epoch, record))
 	case *event.JobReleased:

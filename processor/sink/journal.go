@@ -11,7 +11,7 @@ import (
 
 // mapping is the version of how records become rows. It is part of every token: a batch that was begun by other code
 // must not be taken for written.
-const mapping = 3
+const mapping = 4
 
 // batchRange is what the journal says of a batch: its first and last offset.
 type batchRange struct{ first, last int64 }

@@ -133,6 +133,9 @@ func (p *projector) project(ctx context.Context, epoch uint32, record *eventlog.
 	case *event.JobFileExpired:
 		return asPoison(batch.AddFileExpiry(m, record))
 	}
+	if is, err := addWords(message, epoch, record, batch); is {
+		return err
+	}
 	if p.jobs != nil {
 		return p.addJobs(ctx, message, job, epoch, record, batch)
 	}
