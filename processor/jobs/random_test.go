@@ -27,6 +27,8 @@ type plainJob struct {
 	requeues uint32
 	expiries uint32
 	ended    bool
+	// submitted is Unix milliseconds of log time.
+	submitted int64
 }
 
 // plain is the order of the fold, by looking at every job.
@@ -87,6 +89,7 @@ func (h *history) submit() {
 	outcome := h.done(m)
 	h.all = append(h.all, &plainJob{
 		seq: outcome.Job.Seq, queue: m.GetQueue(), id: m.GetJobId(), priority: m.GetPriority(), held: m.GetAwaitsAttachments(), excluded: m.GetExcludedAgents(),
+		submitted: h.now,
 	})
 	if outcome.Job.Seq != uint64(len(h.all)) {
 		h.t.Fatalf("job %d is numbered %d", len(h.all), outcome.Job.Seq)
@@ -191,6 +194,28 @@ func (h *history) check() {
 	}
 }
 
+// checkQueues compares the queues' numbers.
+func (h *history) checkQueues() {
+	h.t.Helper()
+	want := map[string]jobs.Queue{}
+	for _, j := range h.all {
+		q := want[j.queue]
+		if j.out && !j.ended {
+			q.Out++
+		} else if !j.ended {
+			if q.Waiting++; q.Oldest == 0 || j.submitted < q.Oldest {
+				q.Oldest = j.submitted
+			}
+		}
+		want[j.queue] = q
+	}
+	for name, q := range want {
+		if got := h.progress.State.Queue(name); got != q {
+			h.t.Fatalf("queue %s is %+v, want %+v", name, got, q)
+		}
+	}
+}
+
 func (h *history) ahead(j *plainJob) (n int) {
 	for _, other := range h.all {
 		if !other.ended && !other.out && other.queue == j.queue &&
@@ -208,6 +233,7 @@ func TestAnyHistoryHandsOutInOrderAndLosesNothing(t *testing.T) {
 			h.step()
 		}
 		h.check()
+		h.checkQueues()
 	}
 }
 

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 
@@ -116,21 +117,43 @@ func (s *State) Depth(queue string) (waiting, out uint64) {
 	return q.waiting(), q.out
 }
 
-// Queue is a queue with live jobs.
+// Queue is how long a queue is.
 type Queue struct {
-	Name         string
-	Family       event.JobFamily
 	Waiting, Out uint64
+	// Oldest is when the job was submitted that has waited longest, in Unix milliseconds of log time; 0 when none waits.
+	Oldest int64
 }
 
-// Queues lists the queues with live jobs, by name.
-func (s *State) Queues() []Queue {
-	queues := make([]Queue, 0, len(s.queues))
-	for _, q := range s.queues {
-		queues = append(queues, Queue{Name: q.name, Family: q.family, Waiting: q.waiting(), Out: q.out})
+// Queue gives a queue's numbers; they are zero where no job lives.
+func (s *State) Queue(name string) Queue {
+	q := s.queues[name]
+	if q == nil {
+		return Queue{}
 	}
-	slices.SortFunc(queues, func(a, b Queue) int { return cmp.Compare(a.Name, b.Name) })
-	return queues
+	return Queue{Waiting: q.waiting(), Out: q.out, Oldest: q.oldest()}
+}
+
+// maxPriorities bounds the priorities that are looked at for the oldest job of a lane, highest first. Those who use more
+// are told of the oldest among them.
+const maxPriorities = 1000
+
+// oldest is when the job was submitted that has waited longest; 0 when none waits. Within a priority it is the first one.
+func (q *queue) oldest() (oldest int64) {
+	for _, l := range q.lanes {
+		first, more := l.waiting.Min()
+		for n := 0; more && n < maxPriorities; n++ {
+			if oldest == 0 || first.submitted < oldest {
+				oldest = first.submitted
+			}
+			last := &job{priority: first.priority, seq: math.MaxUint64}
+			more = false
+			l.waiting.Ascend(last, func(j *job) bool {
+				first, more = j, true
+				return false
+			})
+		}
+	}
+	return oldest
 }
 
 // Released is the event that takes a claim back.

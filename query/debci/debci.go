@@ -4,18 +4,14 @@ package debci
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"html/template"
 	"net/http"
-	"time"
 
 	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/eventlog"
-	"github.com/millrace/millrace/schemas/route"
 )
 
 // API is the name of this API in the route tables.
@@ -23,12 +19,10 @@ const API = "debci"
 
 // Config is what the read side works with. All is required.
 type Config struct {
-	DB *clickhouse.DB
-	// Generation is the number of the projections' current generation.
-	Generation func() uint32
-	Gate       *gate.Gate
-	Packer     *document.Packer
-	Rejected   *debci.RejectFile
+	DB       *clickhouse.DB
+	Gate     *gate.Gate
+	Packer   *document.Packer
+	Rejected *debci.RejectFile
 	// Rules are shown on the page.
 	Rules debci.Rules
 	// MaxRows bounds the results of one answer.
@@ -51,27 +45,5 @@ func New(c Config) *Debci {
 // read gives a function the database of a generation that contains every job which was in the log when the request came,
 // or what the position that it carries names. Errors are *route.Error, or the context's.
 func (d *Debci) read(ctx context.Context, header http.Header, look func(database string) error) error {
-	need, err := gate.Need(header)
-	if err != nil {
-		return err
-	}
-	target, err := d.Gate.Target(ctx, need, eventlog.Jobs)
-	if err != nil {
-		return err
-	}
-	for {
-		generation := d.Generation()
-		if generation == 0 {
-			return route.Busy(time.Second, "the projections are being built; try again")
-		}
-		if err = d.Gate.Wait(ctx, generation, target); err == nil {
-			err = look("`" + d.DB.Generation(generation) + "`")
-		}
-		if !errors.Is(err, gate.ErrSuperseded) {
-			return err
-		}
-		if d.Generation() == generation {
-			return fmt.Errorf("%w: %w", route.Busy(time.Second, "the projections are being replaced; try again"), err)
-		}
-	}
+	return d.Gate.Read(ctx, header, func(generation uint32) error { return look("`" + d.DB.Generation(generation) + "`") }, eventlog.Jobs)
 }

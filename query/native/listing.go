@@ -26,7 +26,9 @@ const maxLimit = 1000
 // listing describes an endpoint that lists rows of type T.
 type listing[T any] struct {
 	path, summary string
-	access        route.Access
+	// missing says what 404 means, where there is one.
+	missing string
+	access  route.Access
 	// body is an answer, for the description.
 	body any
 	// filters are the parameters that say which rows are wanted.
@@ -44,6 +46,8 @@ type listing[T any] struct {
 type query[T any] struct {
 	// machine narrows what the answer depends on; 0 means all machines.
 	machine uint64
+	// seen is what of the caller the answer depends on.
+	seen string
 	// allows refuses orders that these filters do not have; nil allows all.
 	allows func(lab.Order) error
 	// read reads a page with some fields, named as in JSON; all when there are none.
@@ -78,7 +82,7 @@ func (l listing[T]) route(n *Native) route.Route {
 	params := l.params()
 	return route.Route{
 		Method: http.MethodGet, Path: prefix + l.path, Side: route.Query, API: API, Access: l.access, Summary: l.summary,
-		Params: params, Answers: answers(l.access, l.body, ""),
+		Params: params, Answers: answers(l.access, l.body, l.missing),
 		Handler: n.answering(func(c *gin.Context) (question, error) { return l.question(c, params) }),
 	}
 }
@@ -103,7 +107,7 @@ func (l *listing[T]) question(c *gin.Context, params []route.Param) (question, e
 		return question{}, err
 	}
 	return question{
-		scope: fresh.Scope{Topics: l.topics, Machine: q.machine}, key: l.path + "?" + c.Request.URL.Query().Encode(),
+		scope: fresh.Scope{Topics: l.topics, Machine: q.machine}, key: c.Request.URL.Path + "?" + c.Request.URL.Query().Encode() + q.seen,
 		compute: func(ctx context.Context, v *lab.View, at fresh.At) (cache.Value, error) {
 			rows, next, err := q.read(ctx, v, page, fields...)
 			if err != nil {
@@ -140,7 +144,7 @@ func identify(c *gin.Context, order lab.Order) string {
 		filters.Del(name)
 	}
 	filters.Set("sort", order.Name)
-	return c.FullPath() + "?" + filters.Encode()
+	return c.Request.URL.Path + "?" + filters.Encode()
 }
 
 // place reads a cursor; nil when there is none.

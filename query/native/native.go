@@ -1,5 +1,5 @@
 // Package native is the read side of Millrace's own API under /millrace/v1: machines, runs, results, samples and trends,
-// and for operators what could not be taken in.
+// jobs and queues, and for operators what could not be taken in.
 //
 // Lists are answered a page at a time as {"items": […], "next": cursor or null, "position": …}. A read contains every
 // write that was acknowledged before it, unless it asks for less by Millrace-Consistency: eventual.
@@ -17,7 +17,9 @@ import (
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
+	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/keyring"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -30,21 +32,39 @@ const prefix = "/millrace/v1"
 type Config struct {
 	Answers *fresh.Answers
 	Reader  *lab.Reader
+	// Jobs is the replica of the jobs' fold.
+	Jobs    Jobs
+	Packer  *document.Packer
+	Keyring *keyring.Keyring
+	// MaxWait bounds how long a read may wait for a job's result.
+	MaxWait time.Duration
 	Now     func() time.Time
 	// Describe gives the OpenAPI document of all routes of the installation.
 	Describe func() ([]byte, error)
 }
 
 // Native answers the read endpoints.
-type Native struct{ Config }
+type Native struct {
+	Config
+
+	draining context.Context
+	drain    context.CancelFunc
+}
 
 // New gives the endpoints.
-func New(c Config) *Native { return &Native{c} }
+func New(c Config) *Native {
+	draining, drain := context.WithCancel(context.Background())
+	return &Native{Config: c, draining: draining, drain: drain}
+}
+
+// Drain ends all waiting for something to come: the process is about to end.
+func (n *Native) Drain() { n.drain() }
 
 // Routes is the table of the read endpoints.
 func (n *Native) Routes() []route.Route {
 	return []route.Route{
 		n.machines(), n.runs(), n.runRoute(), n.results(), n.samples(), n.series(), n.configs(), n.branches(), n.trendRoute(),
+		n.jobs(), n.jobRoute(), n.jobHistory(), n.jobResultRoute(), n.queues(), n.queueTrendRoute(),
 		n.deadLetters(), n.deadLetterRoute(), n.refusals(), n.openAPIRoute(),
 	}
 }

@@ -42,11 +42,11 @@ func rangeParams(what string) []route.Param {
 // checkNames refuses query parameters that the route does not have, and ones that are given twice.
 func checkNames(c *gin.Context, params []route.Param) error {
 	for name, values := range c.Request.URL.Query() {
-		known := slices.ContainsFunc(params, func(p route.Param) bool { return p.Name == name && p.In != route.InHeader })
+		i := slices.IndexFunc(params, func(p route.Param) bool { return p.Name == name && p.In == "" })
 		switch {
-		case !known:
+		case i < 0:
 			return route.Errorf(http.StatusBadRequest, "there is no query parameter %q; there are: %s", shorten(name), names(params))
-		case len(values) > 1:
+		case len(values) > 1 && !params[i].Repeated:
 			return route.Errorf(http.StatusBadRequest, "query parameter %s is given %d times; give it once", name, len(values))
 		}
 	}
@@ -92,6 +92,16 @@ func (r *reader) text(name string) string {
 	text, err := route.Text(r.c, name)
 	r.keep(err)
 	return text
+}
+
+// texts reads a parameter that may be given up to most times.
+func (r *reader) texts(name string, most int) []string {
+	texts, err := route.Texts(r.c, name)
+	r.keep(err)
+	if len(texts) > most {
+		r.keep(route.Errorf(http.StatusBadRequest, "query parameter %s is given %d times; the limit is %d", name, len(texts), most))
+	}
+	return texts
 }
 
 // flag is nil when the parameter is absent.

@@ -106,10 +106,18 @@ type TrendPage struct {
 
 func trendParams() []route.Param {
 	return append(append(seriesParams(), rangeParams("time")...),
-		route.Param{Name: "last", MaxLength: 6, Description: "Instead of from and to: the time before now, in hours, days or weeks, such as 12h, 90d or 52w."},
+		lastParam(),
 		route.Param{Name: "resolution", Enum: lab.Resolutions(), Default: string(lab.Auto), Description: "What a point sums up; auto is the finest that keeps within the number of points."},
-		route.Param{Name: "points", Type: route.Integer, Min: 1, Max: lab.MaxPoints, Default: strconv.Itoa(lab.DefaultPoints), Description: "Number of points that auto keeps within."},
+		pointsParam(),
 	)
+}
+
+func lastParam() route.Param {
+	return route.Param{Name: "last", MaxLength: 6, Description: "Instead of from and to: the time before now, in hours, days or weeks, such as 12h, 90d or 52w."}
+}
+
+func pointsParam() route.Param {
+	return route.Param{Name: "points", Type: route.Integer, Min: 1, Max: lab.MaxPoints, Default: strconv.Itoa(lab.DefaultPoints), Description: "Number of points that auto keeps within."}
 }
 
 func (n *Native) trendRoute() route.Route {

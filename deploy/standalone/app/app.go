@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/processor/sink"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
+	"github.com/millrace/millrace/query/native"
 	"github.com/millrace/millrace/query/native/touched"
 	"github.com/millrace/millrace/query/ui"
 	"github.com/millrace/millrace/schemas/route"
@@ -111,6 +112,7 @@ type process struct {
 	cache     *cache.Cache
 	rejected  *debci.RejectFile
 	touched   *touched.Index
+	reads     *native.Native
 	pages     *ui.UI
 	health    *route.Health
 	listener  net.Listener
@@ -207,6 +209,9 @@ func (p *process) run(ctx context.Context) error {
 	context.AfterFunc(background, cut) // nothing is served on when the work behind it has failed
 	if p.ingest != nil {
 		context.AfterFunc(serving, p.ingest.Drain)
+	}
+	if p.reads != nil {
+		context.AfterFunc(serving, p.reads.Drain)
 	}
 	context.AfterFunc(ctx, func() { p.logger.Info("told to end: answering what has arrived", "at_most", drainTime) })
 	err := p.serve(serving)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/query/cache"
 	querydebci "github.com/millrace/millrace/query/debci"
@@ -38,20 +39,22 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 	})
 	p.touched = touched.New(p.log, p.logger)
 	answers := fresh.New(fresh.Config{
-		Gate: p.gate, Cache: p.cache, Runs: p.runs, Generation: p.generation.Number, LogID: p.log.LogID, Touched: p.touched,
+		Gate: p.gate, Cache: p.cache, Runs: p.runs, Jobs: p.jobs, Generation: p.generation.Number, LogID: p.log.LogID, Touched: p.touched,
 	})
-	reads := native.New(native.Config{
-		Answers: answers, Reader: lab.NewReader(p.db, p.runs), Now: time.Now, Describe: p.describe,
+	reader := lab.NewReader(p.db, p.runs, p.jobs)
+	p.reads = native.New(native.Config{
+		Answers: answers, Reader: reader, Jobs: p.jobs, Packer: p.packer, Keyring: p.keys, MaxWait: p.options.Config.Jobs.MaxWait,
+		Now: time.Now, Describe: p.describe,
 	})
 	if p.pages, err = ui.New(ui.Config{
-		Answers: answers, Reader: lab.NewReader(p.db, p.runs), Now: time.Now,
+		Answers: answers, Reader: reader, Now: time.Now,
 		Authorize: p.apis[native.API].Authorize, Secure: tokens.Proxies.Secure,
 	}); err != nil {
 		return err
 	}
-	p.socketReads = reads.Routes()
+	p.socketReads = p.reads.Routes()
 	tests := querydebci.New(querydebci.Config{
-		DB: p.db, Generation: p.generation.Number, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,
+		DB: p.db, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,
 		Rules: p.debciRules(), MaxRows: c.MaxListRows,
 	})
 	p.routes = append(p.routes, farm.Routes()...)
@@ -79,7 +82,7 @@ func queryTables() ([]route.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{}).Routes()...)
+	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{MaxWait: config.Default().Jobs.MaxWait}).Routes()...)
 	routes = append(routes, querydebci.New(querydebci.Config{}).Routes()...)
 	return append(routes, pages.Routes()...), nil
 }

@@ -30,11 +30,17 @@ type Runs interface {
 	Reach(ctx context.Context, next int64) error
 }
 
+// Jobs is the replica of the jobs' fold.
+type Jobs interface {
+	Reach(ctx context.Context, next int64) error
+}
+
 // Config is what answers are made with. All of it is required.
 type Config struct {
 	Gate  *gate.Gate
 	Cache *cache.Cache
 	Runs  Runs
+	Jobs  Jobs
 	// Generation is the number of the projections' current generation, 0 while there is none.
 	Generation func() uint32
 	// LogID is the id of the log.
@@ -122,7 +128,7 @@ func (a *asked) strong(ctx context.Context) (cache.Value, error) {
 	if err != nil {
 		return cache.Value{}, err
 	}
-	if err := a.catchUp(ctx, ends); err != nil {
+	if err := a.catchUp(ctx, a.Runs, eventlog.Runs, ends); err != nil {
 		return cache.Value{}, err
 	}
 	return a.Cache.Get(ctx, a.key(a.watermark(ctx, ends)), func(ctx context.Context) (cache.Value, error) {
@@ -135,15 +141,15 @@ func (a *asked) strong(ctx context.Context) (cache.Value, error) {
 	})
 }
 
-// catchUp waits until the fold has seen what the log holds.
-func (a *asked) catchUp(ctx context.Context, ends gate.Target) error {
-	end, depends := ends[eventlog.Partition{Topic: eventlog.Runs}]
+// catchUp waits until the fold over a topic has seen what a target names of it.
+func (a *asked) catchUp(ctx context.Context, fold Jobs, topic string, target gate.Target) error {
+	end, depends := target[eventlog.Partition{Topic: topic}]
 	if !depends {
 		return nil
 	}
 	bounded, cancel := a.Gate.Bounded(ctx)
 	defer cancel()
-	if err := a.Runs.Reach(bounded, end); err != nil {
+	if err := fold.Reach(bounded, end); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -238,6 +244,9 @@ func (a *asked) relaxed(ctx context.Context, need eventlog.Position) (cache.Valu
 // computed computes the answer once the projections contain a target.
 func (a *asked) computed(ctx context.Context, target gate.Target, position eventlog.Position) (cache.Value, error) {
 	if err := a.Gate.Wait(ctx, a.generation, target); err != nil {
+		return cache.Value{}, err
+	}
+	if err := a.catchUp(ctx, a.Jobs, eventlog.Jobs, target); err != nil {
 		return cache.Value{}, err
 	}
 	return a.compute(ctx, At{Generation: a.generation, Position: position})

@@ -105,7 +105,7 @@ func newWorld(t *testing.T) (*world, *fresh.Answers) {
 		kept.Close()
 		g.Close()
 	})
-	return w, fresh.New(fresh.Config{Gate: g, Cache: kept, Runs: w, Generation: w.Generation, LogID: "log"})
+	return w, fresh.New(fresh.Config{Gate: g, Cache: kept, Runs: w, Jobs: w, Generation: w.Generation, LogID: "log"})
 }
 
 // read asks how many records are projected.

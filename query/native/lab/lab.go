@@ -1,4 +1,5 @@
-// Package lab reads what the lab holds: machines, runs, results, samples, trends, and what could not be taken in. It
+// Package lab reads what the lab holds: machines, runs, results, samples, trends, jobs and queues, and what could not be
+// taken in. It
 // reads one generation of the projections in ClickHouse, a page at a time.
 //
 // Pages are read by the sort key of the row before, never by a number of rows to skip, so that a page costs the same
@@ -28,22 +29,25 @@ type Runs interface {
 type Reader struct {
 	db   *clickhouse.DB
 	runs Runs
+	jobs Jobs
 }
 
-// NewReader gives a reader. The fold tells how many runs a machine has.
-func NewReader(db *clickhouse.DB, runs Runs) *Reader { return &Reader{db: db, runs: runs} }
+// NewReader gives a reader. The folds tell how many runs a machine has, and how many jobs a queue.
+func NewReader(db *clickhouse.DB, runs Runs, jobs Jobs) *Reader {
+	return &Reader{db: db, runs: runs, jobs: jobs}
+}
 
 // At reads one generation.
 func (r *Reader) At(generation uint32) *View {
 	return &View{
-		db: r.db, runs: r.runs, database: r.db.Generation(generation), writer: projection.NewWriter(r.db, generation),
+		db: r.db, lab: r, database: r.db.Generation(generation), writer: projection.NewWriter(r.db, generation),
 	}
 }
 
 // View reads one generation of the projections.
 type View struct {
 	db       *clickhouse.DB
-	runs     Runs
+	lab      *Reader
 	database string
 	// writer recomputes the trends of a series that the processor has postponed, before they are shown.
 	writer *projection.Writer

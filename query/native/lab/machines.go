@@ -59,7 +59,7 @@ func (v *View) Machines(ctx context.Context, filter MachineFilter, page Page) ([
 // addRuns fills in what the fold knows of the machines' runs.
 func (v *View) addRuns(ctx context.Context, machines []Machine) error {
 	latest := make([][3]uint64, len(machines))
-	v.runs.View(func(s *runs.State) {
+	v.lab.runs.View(func(s *runs.State) {
 		for i := range machines {
 			if m := s.Machines[machines[i].MachineID]; m != nil {
 				machines[i].Type, machines[i].Runs, latest[i] = m.Type, m.Runs, m.Latest

@@ -47,6 +47,9 @@ type Lab struct {
 	// Queries counts what ClickHouse was asked.
 	Queries *atomic.Int64
 
+	// Jobs is the replica of the jobs' fold.
+	Jobs *JobsReplica
+
 	log      *log
 	runs     *replica
 	machines uint64
@@ -71,11 +74,11 @@ func New(tb testing.TB) *Lab {
 	l := &Lab{
 		TB: tb, DB: db, Now: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC), Queries: new(atomic.Int64),
 		log:  &log{ends: map[eventlog.Partition]int64{}, projected: map[string]map[eventlog.Partition]int64{}, generation: 1},
-		runs: &replica{state: runs.NewState()},
+		runs: &replica{state: runs.NewState()}, Jobs: newJobsReplica(),
 	}
 	l.addGeneration(1)
 	db.Conn = &counting{Conn: db.Conn, queries: l.Queries}
-	l.Reader = lab.NewReader(db, l.runs)
+	l.Reader = lab.NewReader(db, l.runs, l.Jobs)
 	l.Answers = l.NewAnswers()
 	return l
 }
@@ -94,7 +97,7 @@ func (l *Lab) NewAnswers() *fresh.Answers {
 		kept.Close()
 		g.Close()
 	})
-	return fresh.New(fresh.Config{Gate: g, Cache: kept, Runs: l.runs, Generation: l.log.Generation, LogID: LogID})
+	return fresh.New(fresh.Config{Gate: g, Cache: kept, Runs: l.runs, Jobs: l.Jobs, Generation: l.log.Generation, LogID: LogID})
 }
 
 // View reads the current generation.
