@@ -20,6 +20,8 @@ type Submission struct {
 	// JobID is the client's own id, as it was spelled.
 	JobID    string
 	Document *event.Document
+	// Owner is the keyed hash of who owns the job, and Submitter who submitted it, sealed; both empty when nobody signed in.
+	Owner, Submitter []byte
 }
 
 // Find reads submissions in the projections, by job number. It must find needed; of the others those that are there.
@@ -60,7 +62,9 @@ func (d *Documents) Watch(record *eventlog.Record, outcome jobs.Outcome) {
 	}
 	message, err := record.Decode()
 	if m, ok := message.(*event.JobSubmitted); ok && err == nil {
-		d.keep(outcome.Job.Seq, &Submission{JobID: m.GetJobId(), Document: m.GetDocument()})
+		d.keep(outcome.Job.Seq, &Submission{
+			JobID: m.GetJobId(), Document: m.GetDocument(), Owner: m.GetOwner(), Submitter: m.GetSealedSubmitter(),
+		})
 	}
 }
 
@@ -70,7 +74,7 @@ func (d *Documents) keep(seq uint64, s *Submission) {
 	if _, known := d.kept[seq]; known {
 		return
 	}
-	size := len(s.JobID) + len(s.Document.GetInline()) + 256
+	size := len(s.JobID) + len(s.Document.GetInline()) + len(s.Owner) + len(s.Submitter) + 256
 	d.kept[seq] = d.age.PushBack(keptSubmission{seq, s, size})
 	d.bytes += size
 	for d.bytes > d.limit && d.age.Len() > 1 {

@@ -1,6 +1,8 @@
 package testflinger
 
 import (
+	"bytes"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -62,6 +64,9 @@ func ReadJob(g Generation, contentType string, body []byte) (*Job, error) {
 		slices.Sort(j.Excluded)
 		j.Excluded = slices.Compact(j.Excluded)
 		j.Secrets = secretsOf(given)
+		if given["exclude_agents"] == nil {
+			given["exclude_agents"] = []any{} // its answers have it always (3)
+		}
 	}
 	return j, nil
 }
@@ -227,3 +232,36 @@ const EmptyQueue = "Invalid data or no job_queue specified"
 
 // InvalidJobID is the refusal of an id that is no UUID (2).
 const InvalidJobID = "Invalid job_id specified"
+
+// Assignment is a job's document with what its agent is told besides.
+func Assignment(document []byte, extra map[string]any) ([]byte, error) {
+	added, err := encode(extra)
+	if err != nil {
+		return nil, err
+	}
+	if len(document) < 2 || document[len(document)-1] != '}' || len(extra) == 0 {
+		return nil, fmt.Errorf("a job's document of %d bytes is no object", len(document))
+	}
+	answer := append(document[:len(document)-1:len(document)-1], ',')
+	return append(answer, added[1:]...), nil
+}
+
+// RevealSecrets gives a job's document with values where the paths of its secrets are.
+func RevealSecrets(document []byte, value func(path string) (string, error)) ([]byte, error) {
+	if !bytes.Contains(document, []byte(`"secrets":`)) {
+		return document, nil
+	}
+	given, err := decode("application/json", document)
+	if err != nil {
+		return nil, fmt.Errorf("read a job's document: %w", err)
+	}
+	job, _ := given.(map[string]any)
+	test, _ := job["test_data"].(map[string]any)
+	secrets, _ := test["secrets"].(map[string]any)
+	for variable, path := range secrets {
+		if secrets[variable], err = value(asText(path)); err != nil {
+			return nil, err
+		}
+	}
+	return encode(job)
+}

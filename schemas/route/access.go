@@ -36,6 +36,8 @@ const (
 	TestflingerManager
 	TestflingerContributor
 	TestflingerAgent
+	// TestflingerSecret callers carry a client's id and secret, by HTTP Basic.
+	TestflingerSecret
 	callers // their number
 )
 
@@ -62,6 +64,7 @@ var callerKinds = [callers]struct {
 	TestflingerManager:     {"testflinger manager", scheme{"testflinger", "manager"}},
 	TestflingerContributor: {"testflinger contributor", scheme{"testflinger", "contributor"}},
 	TestflingerAgent:       {"testflinger agent", scheme{"testflinger", "agent"}},
+	TestflingerSecret:      {"testflinger secret", scheme{"testflingerSecret", ""}},
 }
 
 // String names the kind in lower case.
@@ -92,7 +95,7 @@ const (
 	// DebciKey asks for a debci user's key.
 	DebciKey Access = 1 << DebciUser
 	// TestflingerToken lets everybody in but who carries a token that is not one of Testflinger's.
-	TestflingerToken Access = Anyone &^ (MachineSecret | TokenViewer)
+	TestflingerToken Access = Anyone &^ (MachineSecret | TokenViewer | TestflingerBasic)
 	// TestflingerAdmins, TestflingerManagers and TestflingerClients ask for a client of Testflinger's whose role is at
 	// least that.
 	TestflingerAdmins   Access = 1 << TestflingerAdmin
@@ -100,6 +103,8 @@ const (
 	TestflingerClients  Access = 1<<TestflingerContributor | TestflingerManagers
 	// TestflingerAgents asks for a client of Testflinger's that is an agent.
 	TestflingerAgents Access = 1 << TestflingerAgent
+	// TestflingerBasic asks for a client's id and secret.
+	TestflingerBasic Access = 1 << TestflingerSecret
 	// Loopback asks for no credential from callers on the same machine.
 	Loopback Access = 1 << Local
 	// LoopbackOrViewer is for reads: open on loopback, else with any token.

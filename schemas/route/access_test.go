@@ -8,7 +8,7 @@ import (
 
 func everyCaller() []route.Caller {
 	return []route.Caller{route.Anonymous, route.Local, route.Machine, route.User, route.OwnerUser, route.StaffUser, route.Viewer, route.Writer, route.Operator, route.DebciUser,
-		route.TestflingerAdmin, route.TestflingerManager, route.TestflingerContributor, route.TestflingerAgent}
+		route.TestflingerAdmin, route.TestflingerManager, route.TestflingerContributor, route.TestflingerAgent, route.TestflingerSecret}
 }
 
 func TestAccessLetsInExactlyItsCallers(t *testing.T) {
@@ -30,10 +30,11 @@ func TestAccessLetsInExactlyItsCallers(t *testing.T) {
 			"testflinger admin, testflinger manager, testflinger contributor"},
 		{route.TestflingerManagers, map[route.Caller]bool{route.TestflingerAdmin: true, route.TestflingerManager: true}, "testflinger admin, testflinger manager"},
 		{route.TestflingerAdmins, map[route.Caller]bool{route.TestflingerAdmin: true}, "testflinger admin"},
+		{route.TestflingerBasic, map[route.Caller]bool{route.TestflingerSecret: true}, "testflinger secret"},
 		{route.TestflingerAgents, map[route.Caller]bool{route.TestflingerAgent: true}, "testflinger agent"},
 		{route.TestflingerToken, map[route.Caller]bool{route.Anonymous: true, route.Local: true, route.User: true, route.OwnerUser: true,
 			route.StaffUser: true, route.DebciUser: true, route.TestflingerAdmin: true, route.TestflingerManager: true,
-			route.TestflingerContributor: true, route.TestflingerAgent: true}, "anyone but machine, viewer, writer, operator"},
+			route.TestflingerContributor: true, route.TestflingerAgent: true}, "anyone but machine, viewer, writer, operator, testflinger secret"},
 		{route.LoopbackOrViewer, map[route.Caller]bool{route.Local: true, route.Viewer: true, route.Writer: true, route.Operator: true}, "local, viewer, writer, operator"},
 		{route.Loopback | route.TokenOperator, map[route.Caller]bool{route.Local: true, route.Operator: true}, "local, operator"},
 	}

@@ -85,11 +85,12 @@ type securityScheme struct {
 }
 
 var securitySchemes = map[string]securityScheme{
-	"debciKey":      {Type: "apiKey", In: "header", Name: "Auth-Key", Description: "A key of a debci user."},
-	"machineSecret": {Type: "apiKey", In: "header", Name: "Authorization", Description: "The machine's secret alone, without a scheme word."},
-	"session":       {Type: "apiKey", In: "cookie", Name: "sessionid", Description: "The cookie that a login sets."},
-	"testflinger":   {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/oauth2/token; its client has a role."},
-	"token":         {Type: "http", Scheme: "bearer", Description: "A token of role viewer, writer or operator; each role includes those before it."},
+	"debciKey":          {Type: "apiKey", In: "header", Name: "Auth-Key", Description: "A key of a debci user."},
+	"machineSecret":     {Type: "apiKey", In: "header", Name: "Authorization", Description: "The machine's secret alone, without a scheme word."},
+	"session":           {Type: "apiKey", In: "cookie", Name: "sessionid", Description: "The cookie that a login sets."},
+	"testflingerSecret": {Type: "http", Scheme: "basic", Description: "The id of a client of Testflinger's, and its secret."},
+	"testflinger":       {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/oauth2/token; its client has a role."},
+	"token":             {Type: "http", Scheme: "bearer", Description: "A token of role viewer, writer or operator; each role includes those before it."},
 }
 
 // OpenAPI describes the tables as an OpenAPI 3.1 document in JSON. Equal tables
