@@ -19,12 +19,14 @@ import (
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/ingest/operator"
 	"github.com/millrace/millrace/ingest/pgperffarm"
+	ingesttestflinger "github.com/millrace/millrace/ingest/testflinger"
 	"github.com/millrace/millrace/processor/access"
 	tests "github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/fold"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/runs"
+	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -36,7 +38,9 @@ import (
 type Config struct {
 	Farm  pgperffarm.Config
 	Debci debci.Config
-	Jobs  ingestjobs.Config
+	// Testflinger is of the generation of TestflingerTokens.
+	Testflinger ingesttestflinger.Config
+	Jobs        ingestjobs.Config
 	// SubmissionBytes bounds the submitted documents of jobs that are kept at hand.
 	SubmissionBytes int
 	// Tokens says who needs a token for Millrace's own API.
@@ -48,14 +52,14 @@ type Config struct {
 // DefaultConfig is the configuration where the operator says nothing.
 func DefaultConfig() Config {
 	return Config{
-		Farm: pgperffarm.DefaultConfig(), Debci: debci.DefaultConfig(), Jobs: ingestjobs.DefaultConfig(), SubmissionBytes: 64 << 20,
+		Farm: pgperffarm.DefaultConfig(), Debci: debci.DefaultConfig(), Testflinger: ingesttestflinger.DefaultConfig(), Jobs: ingestjobs.DefaultConfig(), SubmissionBytes: 64 << 20,
 		KeepKeys: door.DefaultKeep,
 	}
 }
 
 // Validate reports all mistakes at once.
 func (c *Config) Validate() error {
-	errs := []error{c.Farm.Validate(), c.Debci.Validate(), c.Jobs.Validate()}
+	errs := []error{c.Farm.Validate(), c.Debci.Validate(), c.Testflinger.Validate(), c.Jobs.Validate()}
 	if c.KeepKeys < time.Second {
 		errs = append(errs, fmt.Errorf("idempotency keys are kept for %s: want at least 1s", c.KeepKeys))
 	}
@@ -81,6 +85,12 @@ type Dependencies struct {
 	Rejected     *tests.RejectFile
 	DebciTest    func(ctx context.Context, run uint64) (*debci.Test, error)
 	DebciPrivate func(ctx context.Context, owner registry.Hash, runs []uint64) ([]uint64, error)
+	// TestflingerTokens makes and checks the tokens of Testflinger's clients.
+	TestflingerTokens *testflinger.Tokens
+	// Agents, FindJob and Pieces are the Testflinger API's dependencies Agents, Find and Pieces.
+	Agents  func(ctx context.Context) (map[string][]string, error)
+	FindJob func(ctx context.Context, jobID string) (uint64, error)
+	Pieces  func(ctx context.Context, jobID string, kind event.JobOutputKind, after uint64, known bool, limit int64) (*ingesttestflinger.Pieces, error)
 	// FindSubmissions reads what was submitted for jobs in the projections.
 	FindSubmissions dispatch.Find
 	// DeadLetter is operator.Dependencies.DeadLetter.
@@ -94,6 +104,7 @@ type Dependencies struct {
 type Service struct {
 	farm     *pgperffarm.Farm
 	debci    *debci.Debci
+	flinger  *ingesttestflinger.Testflinger
 	jobs     *ingestjobs.Jobs
 	dispatch *dispatch.Dispatcher
 	operator *operator.Operator
@@ -128,11 +139,18 @@ func New(config Config, d Dependencies) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.flinger, err = ingesttestflinger.New(config.Testflinger, ingesttestflinger.Dependencies{
+		Log: log, Registry: replica, Jobs: queues, Dispatcher: s.dispatch, Packer: d.Packer, Keyring: d.Keyring, Tokens: d.TestflingerTokens,
+		Attempts: access.NewAttempts(), Agents: d.Agents, Find: d.FindJob, Pieces: d.Pieces, Now: d.Now, Logger: d.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	s.operator = operator.New(operator.Dependencies{
 		Log: log, Registry: replica, Keyring: d.Keyring, DeadLetter: d.DeadLetter, KeepKeys: config.KeepKeys,
 	})
 	s.native = native.New(native.Dependencies{Log: log, Runs: uploads, KeepKeys: config.KeepKeys, Run: d.Run, Now: d.Now})
-	s.apis = Authorizers(config, d.Registry, d.Keyring, d.Now, farm.RefusedUpload)
+	s.apis = Authorizers(config, d.Registry, d.Keyring, d.TestflingerTokens, d.Now, farm.RefusedUpload)
 	return s, nil
 }
 
@@ -156,18 +174,22 @@ func (s *Service) Drain() { s.dispatch.Drain() }
 
 // Authorizers says how the callers of every API are authorized, by its name: also for a process that serves no writes.
 // refused is access.FarmConfig.Refused; nil where no uploads are taken.
-func Authorizers(config Config, replica access.Registry, ring *keyring.Keyring, now func() time.Time,
+func Authorizers(config Config, replica access.Registry, ring *keyring.Keyring, tokens *testflinger.Tokens, now func() time.Time,
 	refused func(*gin.Context, uint64, *route.Error) error,
 ) map[string]route.API {
 	attempts := access.NewAttempts()
 	farm := access.NewFarm(access.FarmConfig{Hold: config.Farm.Hold, Refused: refused}, replica, ring, attempts, now)
-	tokens := access.NewTokens(config.Tokens, replica, ring, attempts, now)
-	return map[string]route.API{pgperffarm.API: farm.API(), debci.API: access.NewDebci(replica, ring).API(), native.API: tokens.API()}
+	own := access.NewTokens(config.Tokens, replica, ring, attempts, now)
+	return map[string]route.API{
+		pgperffarm.API: farm.API(), debci.API: access.NewDebci(replica, ring).API(), native.API: own.API(),
+		ingesttestflinger.API: access.NewTestflinger(tokens).API(),
+	}
 }
 
 // Routes is the table of every write endpoint.
 func (s *Service) Routes() []route.Route {
 	routes := append(s.farm.Routes(), s.debci.Routes()...)
+	routes = append(routes, s.flinger.Routes()...)
 	routes = append(routes, s.operator.Routes()...)
 	routes = append(routes, s.jobs.Routes()...)
 	return append(routes, s.native.Routes()...)

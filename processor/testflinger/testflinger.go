@@ -95,3 +95,6 @@ const maxJobID = 64
 
 // FormatTime writes a time as the API's answers have it (1).
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// RememberedFor is how long agents and advertised queues are shown that say nothing any more (5).
+const RememberedFor = 7 * 24 * time.Hour

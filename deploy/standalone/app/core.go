@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/processor/sink"
+	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/clickhouse"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -24,7 +25,9 @@ import (
 // current generation.
 type core struct {
 	*engines
-	keys       *keyring.Keyring
+	keys *keyring.Keyring
+	// tokens are those of Testflinger's clients.
+	tokens     *testflinger.Tokens
 	archive    *archive.Archive
 	store      *fold.Store
 	epoch      uint32

@@ -21,6 +21,7 @@ import (
 	ingestdebci "github.com/millrace/millrace/ingest/debci"
 	ingestfarm "github.com/millrace/millrace/ingest/pgperffarm"
 	"github.com/millrace/millrace/ingest/pgweb"
+	ingesttestflinger "github.com/millrace/millrace/ingest/testflinger"
 	"github.com/millrace/millrace/processor/access"
 	farm "github.com/millrace/millrace/processor/pgperffarm"
 	"github.com/millrace/millrace/query/ui"
@@ -32,6 +33,9 @@ import (
 func (p *process) composeRoutes() error {
 	tokens, err := p.tokensConfig()
 	if err != nil {
+		return err
+	}
+	if p.tokens, err = p.testflingerTokens(); err != nil {
 		return err
 	}
 	settings, err := p.ingestConfig(tokens)
@@ -47,7 +51,7 @@ func (p *process) composeRoutes() error {
 			return err
 		}
 	} else {
-		p.apis = ingest.Authorizers(settings, p.registry, p.keys, time.Now, nil)
+		p.apis = ingest.Authorizers(settings, p.registry, p.keys, p.tokens, time.Now, nil)
 	}
 	return p.composeQuery(tokens)
 }
@@ -80,8 +84,8 @@ func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error
 		farmConfig.Login = pgweb.Config{LoginURL: c.PgPerfFarm.LoginURL, Key: key, Version: c.PgPerfFarm.AuthVersion}
 	}
 	return ingest.Config{
-		Farm: farmConfig, Debci: p.debciConfig(), Jobs: jobsConfig(c), SubmissionBytes: c.Jobs.KeptBytes, Tokens: tokens,
-		KeepKeys: c.Ingest.IdempotencyWindow,
+		Farm: farmConfig, Debci: p.debciConfig(), Testflinger: p.testflingerConfig(), Jobs: jobsConfig(c),
+		SubmissionBytes: c.Jobs.KeptBytes, Tokens: tokens, KeepKeys: c.Ingest.IdempotencyWindow,
 	}, nil
 }
 
@@ -92,8 +96,8 @@ func (p *process) composeIngest(settings ingest.Config) error {
 	p.ingest, err = ingest.New(settings, ingest.Dependencies{
 		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Jobs: p.jobs, Keyring: p.keys, Packer: p.packer,
 		StoredRun: look.storedRun, StoredKey: storedKeysOf(look), Run: look.run, DeadLetter: look.deadLetter,
-		FindSubmissions: look.submissions,
-		Rejected:        p.rejected, DebciTest: look.debciTest, DebciPrivate: look.debciPrivate,
+		FindSubmissions: look.submissions, TestflingerTokens: p.tokens, Agents: look.agents, FindJob: look.jobWithID, Pieces: look.pieces,
+		Rejected: p.rejected, DebciTest: look.debciTest, DebciPrivate: look.debciPrivate,
 		Now: time.Now, Metrics: p.metrics, Logger: p.logger,
 	})
 	if err != nil {
@@ -239,6 +243,7 @@ func runProxy(ctx context.Context, o Options) error {
 		apis[routes[i].API] = route.API{}
 	}
 	apis[ingestdebci.API] = route.API{Refuse: access.RefuseDebci}
+	apis[ingesttestflinger.API] = route.API{Refuse: access.RefuseTestflinger}
 	forwarded := append(health.Routes(), route.Forward(routes, upstreams, o.Logger)...)
 	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Patience: o.Config.Ingest.BodyPatience, Log: o.Logger}); err != nil {
 		return err

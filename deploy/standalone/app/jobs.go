@@ -38,7 +38,8 @@ func (l lookups) submissions(ctx context.Context, needed uint64, others []uint64
 }
 
 func (l lookups) findSubmissions(ctx context.Context, database string, seqs []uint64) (map[uint64]*dispatch.Submission, error) {
-	rows, err := l.db.Query(ctx, "SELECT seq, job_id, document, blob, blob_size, encoding, size FROM `"+database+"`.jobs WHERE seq IN (?)", seqs)
+	rows, err := l.db.Query(ctx, "SELECT seq, job_id, owner, sealed_submitter, document, blob, blob_size, encoding, size FROM `"+database+
+		"`.jobs WHERE seq IN (?)", seqs)
 	if err != nil {
 		return nil, outOfReach(err)
 	}
@@ -46,12 +47,12 @@ func (l lookups) findSubmissions(ctx context.Context, database string, seqs []ui
 	found := map[uint64]*dispatch.Submission{}
 	for rows.Next() {
 		var seq uint64
-		var jobID string
+		var jobID, owner, submitter string
 		var d projection.StoredDocument
-		if err := rows.Scan(&seq, &jobID, &d.Inline, &d.Blob, &d.BlobSize, &d.Encoding, &d.Size); err != nil {
+		if err := rows.Scan(&seq, &jobID, &owner, &submitter, &d.Inline, &d.Blob, &d.BlobSize, &d.Encoding, &d.Size); err != nil {
 			return nil, fmt.Errorf("read submissions: %w", err)
 		}
-		found[seq] = &dispatch.Submission{JobID: jobID, Document: d.Document()}
+		found[seq] = &dispatch.Submission{JobID: jobID, Document: d.Document(), Owner: []byte(owner), Submitter: []byte(submitter)}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, outOfReach(err)

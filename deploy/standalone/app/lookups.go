@@ -23,12 +23,12 @@ type lookups struct {
 	newest *atomic.Pointer[projectedRun]
 }
 
-// current waits until the projections of a topic contain what the log holds now, and gives their database.
-func (l lookups) current(ctx context.Context, topic string) (string, error) {
+// current waits until the projections of topics contain what the log holds now, and gives their database.
+func (l lookups) current(ctx context.Context, topics ...string) (string, error) {
 	if err := l.projected(ctx); err != nil {
 		return "", err
 	}
-	target, err := l.gate.Target(ctx, eventlog.Position{}, topic)
+	target, err := l.gate.Target(ctx, eventlog.Position{}, topics...)
 	if err != nil {
 		return "", err
 	}

@@ -28,8 +28,9 @@ type Config struct {
 	Jobs      Jobs      `koanf:"jobs"`
 	Proxy     Proxy     `koanf:"proxy"`
 
-	PgPerfFarm PgPerfFarm `koanf:"pgperffarm"`
-	Debci      Debci      `koanf:"debci"`
+	PgPerfFarm  PgPerfFarm  `koanf:"pgperffarm"`
+	Testflinger Testflinger `koanf:"testflinger"`
+	Debci       Debci       `koanf:"debci"`
 }
 
 // Log says how to log.
@@ -121,6 +122,16 @@ type PgPerfFarm struct {
 	Staff       []string `koanf:"staff" doc:"User names that become staff when they sign in. A name taken off the list stays staff: millrace admin pgperffarm user set NAME --staff=false."`
 }
 
+// Testflinger sets up the Testflinger API.
+type Testflinger struct {
+	API            string        `koanf:"api" doc:"Generation of the API: seed (what its first description says) or latest (what the newest clients speak)."`
+	JWTSigningKey  string        `koanf:"jwt_signing_key" doc:"Key that access tokens are signed with, at least 32 characters; empty: one that follows from the installation's key."`
+	WebhookOrigins []string      `koanf:"webhook_origins" doc:"Origins (https://HOST:PORT) that the generation latest forwards job events to; none: events are refused."`
+	Lease          time.Duration `koanf:"lease" doc:"How long an agent keeps a job without any call that names it; 0: for ever."`
+	Requeues       int           `koanf:"requeues" doc:"How often a job goes back to its queue when nothing was heard of its agent; then it ends as complete."`
+	RequestBytes   int64         `koanf:"request_bytes" doc:"Largest job, result or piece of output, as sent and decoded."`
+}
+
 // Debci sets up the debci API.
 type Debci struct {
 	Suites        []string             `koanf:"suites" doc:"Suites that may be tested."`
@@ -161,9 +172,10 @@ func Default() Config {
 		Query: Query{
 			MaxRequests: 1024, Wait: 5 * time.Second, CacheBytes: 128 << 20, CacheRedis: true, MaxListRows: 100_000,
 		},
-		Jobs:       Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, MaxWaiting: 4096, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
-		Proxy:      Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
-		PgPerfFarm: PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
+		Jobs:        Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, MaxWaiting: 4096, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
+		Proxy:       Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
+		PgPerfFarm:  PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
+		Testflinger: Testflinger{API: "seed", Requeues: 3, RequestBytes: 16<<20 - 1},
 		Debci: Debci{
 			Suites: []string{"unstable", "testing", "stable"}, Architectures: []string{"amd64", "arm64"},
 			MaxTests: 10_000, RequestBytes: 16 << 20,

@@ -19,6 +19,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"github.com/millrace/millrace/processor/debci"
+	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
@@ -180,6 +181,7 @@ func (c Config) Validate() error {
 		bad(!slices.ContainsFunc(eventlog.Topics(1), known), "engines.retention: there is no topic %q", topic)
 	}
 	errs = append(errs, c.PgPerfFarm.validate()...)
+	errs = append(errs, c.Testflinger.validate()...)
 	errs = append(errs, c.Debci.validate()...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("settings:\n%w", err)
@@ -205,6 +207,26 @@ func (c PgPerfFarm) validate() []error {
 	}
 	if (c.LoginURL == "") != (c.AuthKey == "") {
 		errs = append(errs, errors.New("pgperffarm: login_url and auth_key are needed together"))
+	}
+	return errs
+}
+
+func (c Testflinger) validate() []error {
+	var errs []error
+	if _, err := testflinger.ParseGeneration(c.API); err != nil {
+		errs = append(errs, err)
+	}
+	if c.JWTSigningKey != "" && len(c.JWTSigningKey) < 32 {
+		errs = append(errs, errors.New("testflinger.jwt_signing_key: fewer than 32 characters can be guessed"))
+	}
+	if c.Lease != 0 && c.Lease < time.Second {
+		errs = append(errs, fmt.Errorf("testflinger.lease: %s is less than a second", c.Lease))
+	}
+	if c.Requeues < 0 || c.Requeues > 1000 {
+		errs = append(errs, fmt.Errorf("testflinger.requeues: %d is not between 0 and 1000", c.Requeues))
+	}
+	if c.RequestBytes < 1<<10 {
+		errs = append(errs, fmt.Errorf("testflinger.request_bytes: %d is less than 1024", c.RequestBytes))
 	}
 	return errs
 }
