@@ -99,7 +99,7 @@ func ReadFragment(contentType string, body []byte) (*Fragment, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := parseTime(asText(given["timestamp"]))
+	at, err := ParseTime(asText(given["timestamp"]))
 	if err != nil {
 		return nil, fmt.Errorf("read a log fragment: %w", err)
 	}
@@ -110,14 +110,14 @@ func ReadFragment(contentType string, body []byte) (*Fragment, error) {
 
 func timestamp(value any) (stored, fault any) {
 	s, ok := value.(string)
-	if _, err := parseTime(s); !ok || err != nil {
+	if _, err := ParseTime(s); !ok || err != nil {
 		return value, []string{"Not a valid datetime."}
 	}
 	return s, nil
 }
 
-// parseTime reads ISO 8601; a time without a zone is UTC.
-func parseTime(text string) (time.Time, error) {
+// ParseTime reads ISO 8601; a time without a zone is UTC.
+func ParseTime(text string) (time.Time, error) {
 	text = strings.Replace(text, " ", "T", 1)
 	at, err := time.Parse(time.RFC3339Nano, text)
 	for _, layout := range []string{"2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05.999999999-0700", "2006-01-02T15:04"} {
