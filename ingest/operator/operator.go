@@ -106,6 +106,10 @@ func refusalOf(result registry.Result) error {
 		return route.Errorf(http.StatusNotFound, "no debci user has this name")
 	case registry.UnknownDebciKey:
 		return route.Errorf(http.StatusNotFound, "the debci user has no such key")
+	case registry.UnknownTestflingerClient:
+		return route.Errorf(http.StatusNotFound, "no client of Testflinger's has this id")
+	case registry.TestflingerSecretMissing:
+		return route.Errorf(http.StatusBadRequest, "member /secret is missing: there is no such client yet, and a new one needs it")
 	case registry.KeyReused:
 		return door.KeyReused()
 	}

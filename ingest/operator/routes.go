@@ -20,6 +20,8 @@ func (o *Operator) Routes() []route.Route {
 		adminRoute(admin+"/pgperffarm/machines/approve", "Approve a machine", MachineName{}, 200, Machine{}, o.approveMachine),
 		adminRoute(admin+"/debci/keys", "Give a debci user a key", DebciKeyAdd{}, 201, DebciKey{}, o.addDebciKey),
 		adminRoute(admin+"/debci/keys/revoke", "End keys of a debci user", DebciKeyRevoke{}, 200, DebciKey{}, o.revokeDebciKey),
+		adminRoute(admin+"/testflinger/clients", "Make or change a client of Testflinger's", TestflingerClientSet{}, 200, TestflingerClient{}, o.setTestflingerClient),
+		adminRoute(admin+"/testflinger/restricted-queues", "Restrict a queue of Testflinger's", TestflingerQueue{}, 200, TestflingerQueue{}, o.restrictTestflingerQueue),
 		adminRoute(admin+"/tokens", "Give out a token", TokenAdd{}, 201, Token{}, o.addToken),
 		adminRoute(admin+"/tokens/revoke", "End a token", TokenName{}, 200, Token{}, o.revokeToken),
 		adminRoute(admin+"/users/erase", "Erase a user's personal data", UserErase{}, 200, User{}, o.eraseUser),

@@ -24,12 +24,12 @@ type UserSet struct {
 
 // User is the answer to a command about a user.
 type User struct {
-	UserID uint64 `json:"user_id" doc:"the number at the Performance Farm; 0 for a user of debci alone"`
+	UserID uint64 `json:"user_id" doc:"the number at the Performance Farm; 0 for who is not known there"`
 }
 
 // UserErase is the command that erases a user.
 type UserErase struct {
-	Name string `json:"name" doc:"the community user name, or a debci user's"`
+	Name string `json:"name" doc:"the community user name, a debci user's, or the id of a client of Testflinger's"`
 }
 
 // setUser answers POST /millrace/v1/admin/pgperffarm/users.
@@ -84,7 +84,7 @@ func (o *Operator) sealedProfile(name registry.Hash) (sealed []byte) {
 	return sealed
 }
 
-// eraseUser answers POST /millrace/v1/admin/users/erase: whoever has the name, at the Performance Farm or at debci. A
+// eraseUser answers POST /millrace/v1/admin/users/erase: whoever has the name, at any of the old APIs. A
 // user's own key is deleted once the log says so; when that fails the command is repeated.
 func (o *Operator) eraseUser(c *gin.Context) {
 	asked, key, err := command[UserErase](o, c)
@@ -96,17 +96,27 @@ func (o *Operator) eraseUser(c *gin.Context) {
 		return
 	}
 	farm, err := o.eraseFarmUser(c, asked.Name, key)
-	if err == nil || isUnknown(err) {
-		known := err == nil
-		if err = o.eraseDebciUser(c, asked.Name, key); isUnknown(err) && known {
-			err = nil
+	known := err == nil
+	for _, erase := range []func(*gin.Context, string, *event.Idempotency) error{o.eraseDebciUser, o.eraseTestflingerClient} {
+		if err == nil || isUnknown(err) {
+			err = erase(c, asked.Name, key)
+			known = known || err == nil
 		}
 	}
-	if err != nil {
+	if err != nil && (!isUnknown(err) || !known) {
 		route.Refuse(c, err)
 		return
 	}
 	c.JSON(http.StatusOK, User{UserID: farm})
+}
+
+// keyFor makes a key of its own for a part of a command whose first part has taken the command's key.
+func keyFor(part string, key *event.Idempotency) *event.Idempotency {
+	if key == nil {
+		return nil
+	}
+	own := sha256.Sum256(append([]byte(part), key.GetKey()...))
+	return &event.Idempotency{Key: own[:], Body: key.GetBody(), KeepSeconds: key.GetKeepSeconds()}
 }
 
 func isUnknown(err error) bool {
@@ -124,15 +134,8 @@ func (o *Operator) eraseFarmUser(c *gin.Context, user string, key *event.Idempot
 }
 
 func (o *Operator) eraseDebciUser(c *gin.Context, user string, key *event.Idempotency) error {
-	if key != nil { // the first request has taken it
-		own := sha256.Sum256(append([]byte("debci"), key.GetKey()...))
-		key = &event.Idempotency{Key: own[:], Body: key.GetBody(), KeepSeconds: key.GetKeepSeconds()}
-	}
 	name := access.HashDebciUser(o.Keyring, user)
-	outcome, err := o.decide(c, &event.DebciUserErased{NameHash: name[:], Idempotency: key})
-	if isUnknown(err) {
-		return route.Errorf(http.StatusNotFound, "no user has this name, neither at the Performance Farm nor at debci")
-	}
+	outcome, err := o.decide(c, &event.DebciUserErased{NameHash: name[:], Idempotency: keyFor("debci", key)})
 	if err == nil && (!outcome.Repeated || !o.hasDebciUser(name)) {
 		err = o.Keyring.Erase(access.DebciSubject(name))
 	}

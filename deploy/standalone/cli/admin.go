@@ -16,7 +16,7 @@ const adminPath = "/millrace/v1/admin"
 func (c *Command) admin() *cobra.Command {
 	admin := &cobra.Command{Use: "admin", Short: "Change a running Millrace, save it and bring it back"}
 	o := c.operator(admin)
-	admin.AddCommand(farmCommand(o), debciCommand(o), tokenCommand(o), userCommand(o), c.backup(), c.restore())
+	admin.AddCommand(farmCommand(o), debciCommand(o), testflingerCommand(o), tokenCommand(o), userCommand(o), c.backup(), c.restore())
 	return admin
 }
 
