@@ -178,9 +178,7 @@ func (t *Testflinger) take(kind event.JobOutputKind) gin.HandlerFunc {
 func (t *Testflinger) taken(c *gin.Context, id string, kind event.JobOutputKind) (*string, error) {
 	ctx := c.Request.Context()
 	for {
-		var after uint64
-		known := false
-		t.Jobs.View(func(s *jobs.State) { after, known = s.TakenOutput(id, kind) })
+		after, known := t.takenTo(id, kind)
 		pieces, err := t.Pieces(ctx, id, kind, after, known, t.config.MaxBody)
 		if err != nil || len(pieces.Documents) == 0 {
 			return nil, err
@@ -189,11 +187,23 @@ func (t *Testflinger) taken(c *gin.Context, id string, kind event.JobOutputKind)
 		if err != nil || c.Request.Method == http.MethodHead {
 			return text, err
 		}
+		if err := t.Jobs.CatchUp(ctx); err != nil { // so that nothing is appended for what another replica gave out
+			return nil, door.Refusal(err)
+		}
+		if newer, now := t.takenTo(id, kind); now && newer != pieces.After {
+			continue
+		}
 		outcome, err := t.decideJob(c, &event.JobOutputTakeRequested{JobId: id, Kind: kind, After: pieces.After, Through: pieces.Through})
 		if err != nil || outcome.Result == jobs.Done {
 			return text, err
 		}
 	}
+}
+
+// takenTo is how far output was given out, as this replica knows.
+func (t *Testflinger) takenTo(id string, kind event.JobOutputKind) (place uint64, known bool) {
+	t.Jobs.View(func(s *jobs.State) { place, known = s.TakenOutput(id, kind) })
+	return place, known
 }
 
 func (t *Testflinger) join(c *gin.Context, pieces *Pieces) (*string, error) {

@@ -33,9 +33,11 @@ func (t *Testflinger) Routes() []route.Route {
 	routes := append(t.jobRoutes(), t.agentRoutes()...)
 	routes = append(routes, t.clientRoutes()...)
 	if t.latest() {
-		return append(routes, t.latestRoutes()...)
+		routes = append(routes, t.latestRoutes()...)
+	} else {
+		routes = append(routes, t.seedRoutes()...)
 	}
-	return append(routes, t.seedRoutes()...)
+	return t.pulse.Around(routes)
 }
 
 // by gives who may call: the older generation leaves most to everybody, the newer one looks at the role of who has a token.
