@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // logKey names the invocation of pgbench that a log belongs to.
@@ -106,14 +108,13 @@ func (p *parser) aggregateLog(log *invocation) {
 	if p.err != nil {
 		return
 	}
-	p.scratch = slices.Grow(p.scratch[:0], len(raw))
-	text := p.unquote(raw, p.scratch)
+	text, separator, lines := p.logText(raw)
 	log.found = true
 	const shortest = len("0 0 0 0 0 0")
-	room := min(bytes.Count(text, []byte("\n"))+1, (len(text)+1)/(shortest+1), p.limits.MaxRows)
+	room := min(lines, (len(text)+1)/(shortest+1), p.limits.MaxRows)
 	log.lines = slices.Grow(log.lines, room)
 	number := 0
-	for line := range bytes.Lines(text) {
+	for line := range bytes.SplitSeq(text, separator) {
 		number++
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
@@ -129,6 +130,25 @@ func (p *parser) aggregateLog(log *invocation) {
 		}
 		log.lines = append(log.lines, entry)
 	}
+}
+
+// logText gives the content of a JSON string with what separates its lines, and how many there are at most. A string
+// whose only escapes are its line feeds is taken as it stands.
+func (p *parser) logText(raw jsontext.Value) (text, separator []byte, lines int) {
+	text, separator, lines = raw[1:len(raw)-1], []byte(`\n`), 1
+	for at := 0; ; lines++ {
+		next := bytes.IndexByte(text[at:], '\\')
+		if next < 0 {
+			return text, separator, lines
+		}
+		if at += next; text[at+1] != 'n' {
+			break
+		}
+		at += 2
+	}
+	p.scratch = slices.Grow(p.scratch[:0], len(raw))
+	text = p.unquote(raw, p.scratch)
+	return text, []byte("\n"), bytes.Count(text, []byte("\n")) + 1
 }
 
 // parseLogLine reads the six integers at the start of a line; what follows them is ignored.

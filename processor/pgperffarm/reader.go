@@ -15,45 +15,35 @@ import (
 // reader reads one member of the document, value by value. The first failure stays in err; from then on loops end and
 // every method returns a zero value, so that callers check once. Bytes that it returns share memory with the body.
 type reader struct {
-	dec   jsontext.Decoder
-	input bytes.Buffer
-	root  string         // path of the value that is read
-	whole jsontext.Value // that value, until it is read or opened; nil from then on
-	parts bool           // the decoder reads the parts of that value
-	err   error
+	cursor
+
+	root string // path of the value that is read
+	err  error
 }
 
-// newReader reads a value that has not been checked: JSON within a string.
-func newReader(root string, value []byte) *reader {
-	r := &reader{root: root, parts: true}
-	r.input = *bytes.NewBuffer(value)
-	r.dec.Reset(&r.input, jsontext.AllowInvalidUTF8(true))
+// newReader reads a text that has not been checked: JSON within a string.
+func newReader(root string, text []byte) *reader {
+	r := new(reader)
+	r.start(root, text)
+	dec := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowInvalidUTF8(true))
+	if _, err := dec.ReadValue(); err != nil {
+		r.broken(err)
+	} else if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		r.fail("does not hold JSON: there is more after its end")
+	}
 	return r
 }
 
 // start turns to a value of the body.
-func (r *reader) start(root string, value jsontext.Value) {
-	r.root, r.whole, r.parts = root, value, false
-}
-
-// open lets the decoder read the parts of the value that start was given. Names that stand twice have been looked for.
-func (r *reader) open() {
-	if r.whole == nil {
-		return
-	}
-	r.input = *bytes.NewBuffer(r.whole)
-	r.dec.Reset(&r.input, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
-	r.whole, r.parts = nil, true
+func (r *reader) start(root string, value []byte) {
+	r.root, r.cursor = root, cursor{rest: value, within: r.within[:0]}
 }
 
 func (r *reader) kind() jsontext.Kind {
 	if r.err != nil {
 		return jsontext.KindInvalid
 	}
-	if r.whole != nil {
-		return r.whole.Kind()
-	}
-	return r.dec.PeekKind()
+	return r.cursor.kind()
 }
 
 // value reads the next value whole.
@@ -61,25 +51,12 @@ func (r *reader) value() jsontext.Value {
 	if r.err != nil {
 		return nil
 	}
-	if v := r.whole; v != nil {
-		r.whole = nil
-		return v
-	}
-	v, err := r.dec.ReadValue()
-	if err != nil {
-		r.broken(err)
-		return nil
-	}
-	return v
+	return r.skip()
 }
 
 func (r *reader) token() {
-	if r.err != nil {
-		return
-	}
-	r.open()
-	if _, err := r.dec.ReadToken(); err != nil {
-		r.broken(err)
+	if r.err == nil {
+		r.step()
 	}
 }
 
@@ -92,7 +69,7 @@ func (r *reader) object(required []string, read func(name []byte) bool) {
 	}
 	r.token()
 	found := uint64(0)
-	for r.err == nil && r.dec.PeekKind() != jsontext.KindEndObject {
+	for r.err == nil && r.cursor.kind() != jsontext.KindEndObject {
 		name := unquoteName(r.value())
 		if i := indexOf(required, name); i >= 0 {
 			found |= 1 << i
@@ -126,7 +103,7 @@ func (r *reader) elements() iter.Seq[int] {
 			return
 		}
 		r.token()
-		for i := 0; r.err == nil && r.dec.PeekKind() != jsontext.KindEndArray; i++ {
+		for i := 0; r.err == nil && r.cursor.kind() != jsontext.KindEndArray; i++ {
 			if !yield(i) {
 				return
 			}
@@ -306,17 +283,9 @@ func (r *reader) toFloat(numeral []byte, low float64) float64 {
 
 // path names the value that was read last.
 func (r *reader) path() string {
-	if !r.parts {
-		return r.root
-	}
 	var b strings.Builder
 	b.WriteString(r.root)
-	level := 1
-	for token := range r.dec.StackPointer().Tokens() {
-		kind, _ := r.dec.StackIndex(level)
-		appendStep(&b, token, kind == jsontext.KindBeginArray)
-		level++
-	}
+	r.appendPath(&b)
 	return clip(b.String(), maxPathShown)
 }
 
@@ -344,22 +313,12 @@ func (r *reader) wrongKind(want string) {
 	}
 }
 
-// broken reports a syntax error. The body has been checked, so it can only be in JSON within a string.
+// broken reports a syntax error in a text that was to be checked.
 func (r *reader) broken(err error) {
 	reason := err.Error()
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
 		reason = syntactic.Err.Error()
 	}
-	r.err = &DocumentError{Member: r.root, Reason: "does not hold JSON: " + reason}
-}
-
-// end checks that nothing follows the value.
-func (r *reader) end() {
-	if r.err != nil {
-		return
-	}
-	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		r.err = &DocumentError{Member: r.root, Reason: "does not hold JSON: there is more after its end"}
-	}
+	r.fail("does not hold JSON: %s", reason)
 }

@@ -158,7 +158,8 @@ func (p *parser) mounts() string {
 	if p.err != nil {
 		return ""
 	}
-	inner := newReader("system.memory.mounts", raw)
+	inner := new(reader)
+	inner.start("system.memory.mounts", raw)
 	for range inner.elements() {
 		if inner.kind() != jsontext.KindBeginObject {
 			inner.wrongKind("an object")
@@ -177,7 +178,7 @@ func (p *parser) mounts() string {
 
 // checkTree reads a value of any form and checks that all that it holds can be kept and shown.
 func (r *reader) checkTree() {
-	for depth := r.dec.StackDepth(); r.err == nil; {
+	for depth := len(r.within); r.err == nil; {
 		switch r.kind() {
 		case jsontext.KindBeginArray, jsontext.KindBeginObject, jsontext.KindEndArray, jsontext.KindEndObject:
 			r.token()
@@ -190,7 +191,7 @@ func (r *reader) checkTree() {
 		default:
 			r.value()
 		}
-		if r.dec.StackDepth() == depth {
+		if len(r.within) == depth {
 			return
 		}
 	}
@@ -223,7 +224,6 @@ func (p *parser) sysctl() {
 		known = append(known, parameter{string(name), inner.text(0)})
 		return true
 	})
-	inner.end()
 	if p.err = inner.err; p.err != nil {
 		return
 	}
