@@ -51,6 +51,9 @@ type Cache struct {
 	logger   *slog.Logger
 	requests *prometheus.CounterVec
 	running  sync.WaitGroup
+	// closing ends with the cache.
+	closing context.Context
+	close   context.CancelFunc
 
 	mu      sync.Mutex
 	memory  *memory
@@ -86,6 +89,7 @@ func New(c Config) (*Cache, error) {
 		shared: shared, logger: c.Logger, requests: requests, memory: memory,
 		flights: map[string]*flight{}, rounds: map[string]*rounds{},
 	}
+	cache.closing, cache.close = context.WithCancel(context.Background())
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millrace_cache_bytes", Help: "Size of the cached answers in this process.",
 	}, func() float64 {
@@ -99,6 +103,7 @@ func New(c Config) (*Cache, error) {
 
 // Close waits for computations under way. Nobody may call Get any more.
 func (c *Cache) Close() {
+	c.close()
 	c.mu.Lock()
 	for _, f := range c.flights {
 		f.cancel()

@@ -357,7 +357,7 @@ func TestCachedAnswersHoldNoNames(t *testing.T) {
 		case "trend/1/1":
 			err = q.writeTrend(t.Context(), 1, 1, out)
 		case "run/1":
-			err = q.writeRun(t.Context(), 1, out)
+			err = l.farm.writeRun(t.Context(), q, 1, out)
 		case "tpch/trend/1/10":
 			err = q.writeTPCHTrend(t.Context(), series{machine: 1, scaleFactor: 10}, out)
 		default:

@@ -65,6 +65,8 @@ type Farm struct {
 	Config
 
 	people people
+	// runRows reads runs that have not been shown before.
+	runRows *cache.Together[runKey, *storedRun]
 	// filled lends memory for bodies on their way out.
 	filled sync.Pool
 	// machineList is the newest body of /machine/list.
@@ -82,7 +84,9 @@ func New(c Config) *Farm {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Farm{Config: c, people: people{ring: c.Keyring, now: c.Now}}
+	f := &Farm{Config: c, people: people{ring: c.Keyring, now: c.Now}}
+	f.runRows = cache.NewTogether(c.Cache, f.readRuns)
+	return f
 }
 
 // arrive waits until the folds contain what was in the log when the request came, or what the position that it carries

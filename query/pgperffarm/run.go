@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
@@ -79,33 +80,70 @@ func (f *Farm) run(c *gin.Context) (page, error) {
 	return page{
 		key: fmt.Sprintf("run/%d", id), newest: ofRun(id), missing: errMissing("run", id),
 		write: func(ctx context.Context, q *reader, out *array) (time.Duration, error) {
-			return 0, q.writeRun(ctx, id, out)
+			return 0, f.writeRun(ctx, q, id, out)
 		},
 	}, nil
 }
 
-func (q *reader) writeRun(ctx context.Context, id uint64, out *array) error {
-	row := runRow{RunID: id}
-	var hardwareID uint64
-	found, err := q.one(ctx, `SELECT add_time, branch, repository, commit, dist_name, os_description, os_release, os_codename,
+// runKey names a run in a generation of the projections.
+type runKey struct {
+	generation uint32
+	run        uint64
+}
+
+// storedRun is what is read of a run. What it shares with others is read on its own.
+type storedRun struct {
+	row      runRow
+	hardware uint64
+}
+
+// readRuns reads runs with their results. Each read costs milliseconds, whether of one run or of hundreds.
+func (f *Farm) readRuns(ctx context.Context, keys []runKey) (map[runKey]*storedRun, error) {
+	byGeneration := map[uint32][]uint64{}
+	for _, key := range keys {
+		byGeneration[key.generation] = append(byGeneration[key.generation], key.run)
+	}
+	found := make(map[runKey]*storedRun, len(keys))
+	for generation, ids := range byGeneration {
+		q := &reader{db: f.DB, generation: generation, cache: f.Cache}
+		err := q.storedRuns(ctx, ids, found)
+		if err == nil {
+			err = q.runResults(ctx, ids, found)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (q *reader) storedRuns(ctx context.Context, ids []uint64, found map[runKey]*storedRun) error {
+	return q.each(ctx, `SELECT run_id, add_time, branch, repository, commit, dist_name, os_description, os_release, os_codename,
 			kernel_release, kernel_version, kernel_name, compiler, machine_id, settings_id, hardware_id
-		FROM {db}.runs WHERE run_id = {run:UInt64} LIMIT 1`,
-		[]any{&row.AddTime.Time, &row.Branch, &row.URL, &row.GitCommit, &row.DistName, &row.OSDescription, &row.Release,
-			&row.Codename, &row.KernelRelease, &row.KernelVersion, &row.KernelName, &row.Compiler, &row.MachineID,
-			&row.SettingsID, &hardwareID}, number("run", id))
-	if err != nil || !found {
+		FROM {db}.runs WHERE run_id IN {runs:Array(UInt64)} LIMIT 1 BY run_id`, func(rows driver.Rows) error {
+		run := new(storedRun)
+		row := &run.row
+		err := rows.Scan(&row.RunID, &row.AddTime.Time, &row.Branch, &row.URL, &row.GitCommit, &row.DistName, &row.OSDescription,
+			&row.Release, &row.Codename, &row.KernelRelease, &row.KernelVersion, &row.KernelName, &row.Compiler, &row.MachineID,
+			&row.SettingsID, &run.hardware)
+		found[runKey{q.generation, row.RunID}] = run
+		return err
+	}, ch.Named("runs", ids))
+}
+
+func (f *Farm) writeRun(ctx context.Context, q *reader, id uint64, out *array) error {
+	run, err := f.runRows.Get(ctx, runKey{q.generation, id})
+	if err != nil || run == nil {
 		return err
 	}
+	row := run.row
 	h := holes(row.MachineID)
 	row.Alias, row.MachineType, row.Description = h.alias, h.machineType, &h.description
 	row.MachineAdded, row.Username = instantHole{h.addTime}, h.username
-	if err := q.runHardware(ctx, hardwareID, &row); err != nil {
+	if err := q.runHardware(ctx, run.hardware, &row); err != nil {
 		return err
 	}
 	if row.Settings, err = q.runSettings(ctx, row.SettingsID); err != nil {
-		return err
-	}
-	if row.Results, err = q.runResults(ctx, id); err != nil {
 		return err
 	}
 	return out.add(&row)
@@ -143,18 +181,20 @@ func (q *reader) runSettings(ctx context.Context, set uint64) ([]settingRow, err
 	})
 }
 
-func (q *reader) runResults(ctx context.Context, run uint64) ([]runResultRow, error) {
-	var results []runResultRow
-	err := q.each(ctx, `SELECT result_id, config_id, tps, mode, latency, start, end, iteration, init, clients, scale, duration, read_only
-		FROM {db}.results WHERE result_id >= {first:UInt64} AND result_id < {behind:UInt64}
+// runResults adds results to the runs that were found. The key's condition finds the granules.
+func (q *reader) runResults(ctx context.Context, ids []uint64, found map[runKey]*storedRun) error {
+	return q.each(ctx, `SELECT result_id, run_id, config_id, tps, mode, latency, start, end, iteration, init, clients, scale,
+			duration, read_only
+		FROM {db}.results WHERE intDiv(result_id, 1024) IN {runs:Array(UInt64)}
 		ORDER BY result_id LIMIT 1 BY result_id`, func(rows driver.Rows) error {
-		row := runResultRow{RunID: run}
+		var row runResultRow
 		config := &row.Config[0]
-		err := rows.Scan(&row.ResultID, &row.ConfigID, &row.TPS, &row.Mode, &row.Latency, &row.Start, &row.End, &row.Iteration,
-			&row.Init, &config.Clients, &config.Scale, &config.Duration, &config.ReadOnly)
+		err := rows.Scan(&row.ResultID, &row.RunID, &row.ConfigID, &row.TPS, &row.Mode, &row.Latency, &row.Start, &row.End,
+			&row.Iteration, &row.Init, &config.Clients, &config.Scale, &config.Duration, &config.ReadOnly)
 		config.ConfigID = row.ConfigID
-		results = append(results, row)
+		if run := found[runKey{q.generation, row.RunID}]; run != nil {
+			run.row.Results = append(run.row.Results, row)
+		}
 		return err
-	}, number("first", projection.ResultID(run, 0)), number("behind", projection.ResultID(run+1, 0)))
-	return results, err
+	}, ch.Named("runs", ids))
 }
