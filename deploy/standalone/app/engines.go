@@ -95,7 +95,7 @@ func (e *engines) openClickHouse(ctx context.Context, c config.Config, progress 
 			return err
 		}
 		folder := filepath.Join(c.Data, "clickhouse")
-		if e.clickhouse, err = chengine.Start(ctx, chengine.Options{Dir: folder, Program: program, Logger: logger}); err != nil {
+		if e.clickhouse, err = chengine.Start(ctx, chengine.Options{Dir: folder, Program: program, Nice: c.Engines.ClickHouseNice, Logger: logger}); err != nil {
 			return err
 		}
 		address = e.clickhouse.DSN()

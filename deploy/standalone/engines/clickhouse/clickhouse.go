@@ -38,6 +38,8 @@ type Options struct {
 	Dir string
 	// Program is the engine.
 	Program Program
+	// Nice is how far the engine stands back for other programs, 0 to 19.
+	Nice int
 	// Logger receives starts, deaths and the engine's errors.
 	Logger *slog.Logger
 	// OnDeath is called, when it is set, each time the child has died without being told to, before it is started again.

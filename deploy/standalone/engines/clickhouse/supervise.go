@@ -45,6 +45,9 @@ func (s *Server) supervise(ctx context.Context) error {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
+		if err := process.StandBack(s.opts.Nice); err != nil {
+			s.opts.Logger.Warn("ClickHouse will not stand back for other programs", "error", err)
+		}
 		s.keepRunning(running, first, failed)
 	}()
 	s.stop = func() {

@@ -12,6 +12,9 @@ func Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
+// StandBack does nothing here: a priority is the whole process's, and would be this one's too.
+func StandBack(int) error { return nil }
+
 // StartTime identifies a run of a process: the second and microsecond at which it started.
 func StartTime(pid int) (string, error) {
 	info, err := unix.SysctlKinfoProc("kern.proc.pid", pid)

@@ -15,6 +15,15 @@ func Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
+// StandBack makes the children that this thread starts stand back for other programs, 0 to 19 as of nice(1). The thread
+// stands back with them.
+func StandBack(nice int) error {
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, nice); err != nil {
+		return fmt.Errorf("set the priority of a thread to %d: %w", nice, err)
+	}
+	return nil
+}
+
 // StartTime identifies a run of a process: the boot's id and the clock tick after it at which the process started (field
 // 22 of /proc/PID/stat). A process that only waits to be reaped counts as ended.
 func StartTime(pid int) (string, error) {
