@@ -24,7 +24,7 @@ import (
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// Dependencies are what the service works with. All are required but Moved.
+// Dependencies are what the service works with. All are required but Moved and GiveWay.
 type Dependencies struct {
 	Client     *eventlog.Client
 	DB         *clickhouse.DB
@@ -39,6 +39,8 @@ type Dependencies struct {
 	Logger      *slog.Logger
 	// Moved is told a group's next offset of a partition whenever its projections have moved.
 	Moved func(group string, partition eventlog.Partition, next int64)
+	// GiveWay returns when records that have come may be projected; nil where nothing else is to go first.
+	GiveWay func(ctx context.Context)
 }
 
 // Service is one processor.
@@ -83,6 +85,7 @@ func New(config sink.Config, d Dependencies) (*Service, error) {
 		sink: sink.Dependencies{
 			Client: d.Client, Archive: archive.New(d.DB), Store: fold.NewStore(d.DB), Appender: d.Appender, Packer: d.Packer,
 			Epoch: d.Epoch, CodeVersion: d.CodeVersion, Metrics: metrics, Tracer: d.Tracer, Logger: d.Logger, Moved: d.Moved,
+			GiveWay: d.GiveWay,
 		},
 	}, nil
 }
@@ -175,7 +178,7 @@ func (s *Service) runGeneration(ctx context.Context, generation uint32) error {
 	dependencies := s.sink
 	dependencies.Writer = projection.NewWriter(s.db, generation)
 	group, current := errgroup.WithContext(current)
-	group.Go(func() error { return dependencies.Writer.Run(current, s.logger) })
+	group.Go(func() error { return dependencies.Writer.Run(current, s.logger, dependencies.GiveWay) })
 	group.Go(func() error { return sink.New(s.config, dependencies, generation, false).Run(current) })
 	err := group.Wait()
 	if ctx.Err() == nil && errors.Is(err, context.Canceled) {

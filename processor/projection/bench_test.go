@@ -95,7 +95,7 @@ func runWriter(b *testing.B, db *clickhouse.DB) *Writer {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = w.Run(ctx, slog.New(slog.DiscardHandler))
+		_ = w.Run(ctx, slog.New(slog.DiscardHandler), nil)
 	}()
 	b.Cleanup(func() {
 		stop()

@@ -118,8 +118,8 @@ func (p *pace) takeNoted() bool {
 }
 
 // Run recomputes postponed trends, whoever postponed them, until ctx ends. While it runs, Write postpones what costs
-// much; otherwise it postpones nothing.
-func (w *Writer) Run(ctx context.Context, logger *slog.Logger) error {
+// much; otherwise it postpones nothing. Before each round giveWay, unless it is nil, returns when that may be.
+func (w *Writer) Run(ctx context.Context, logger *slog.Logger, giveWay func(context.Context)) error {
 	w.pace.run(1)
 	defer w.pace.run(-1)
 	ticker := time.NewTicker(settleEvery)
@@ -132,6 +132,9 @@ func (w *Writer) Run(ctx context.Context, logger *slog.Logger) error {
 		}
 		if !w.pace.takeNoted() && tick%lookForOthers != 0 {
 			continue
+		}
+		if giveWay != nil {
+			giveWay(ctx)
 		}
 		left, err := w.settle(ctx, everySeries(), func(p week) bool { return w.pace.rested(p, time.Now()) })
 		if err != nil && ctx.Err() == nil {

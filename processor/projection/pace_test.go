@@ -91,7 +91,7 @@ func TestPostponedTrendsAreCompletedByWhoeverAsks(t *testing.T) {
 			ctx, stop := context.WithCancel(context.Background())
 			ended := make(chan error)
 			other := NewWriter(db, 1)
-			go func() { ended <- other.Run(ctx, slog.New(slog.DiscardHandler)) }()
+			go func() { ended <- other.Run(ctx, slog.New(slog.DiscardHandler), nil) }()
 			err := awaitNoNotes(t, db)
 			stop()
 			if ended := <-ended; !errors.Is(ended, context.Canceled) {

@@ -68,7 +68,7 @@ func (r *Rebuilder) build(ctx context.Context, d sink.Dependencies, generation u
 	behind, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, work := range []func() error{
-		func() error { return d.Writer.Run(behind, r.Logger) },
+		func() error { return d.Writer.Run(behind, r.Logger, d.GiveWay) },
 		func() error { return r.awaitNewer(behind, generation) },
 	} {
 		group.Go(func() error {

@@ -60,6 +60,7 @@ type Sink struct {
 	metrics  *Metrics
 	tracer   trace.Tracer
 	logger   *slog.Logger
+	giveWay  func(context.Context)
 	moved    func(group string, partition eventlog.Partition, next int64)
 }
 
@@ -80,6 +81,8 @@ type Dependencies struct {
 	Logger      *slog.Logger
 	// Moved is told a group's next offset of a partition whenever its projections have moved; nil when nobody asks.
 	Moved func(group string, partition eventlog.Partition, next int64)
+	// GiveWay returns when records that have come may be projected; nil where nothing else is to go first.
+	GiveWay func(ctx context.Context)
 }
 
 // Group is the consumer group of one generation of the projections.
@@ -92,7 +95,7 @@ func New(config Config, d Dependencies, generation uint32, rebuild bool) *Sink {
 	return &Sink{
 		config: config, client: d.Client, archive: d.Archive, store: d.Store, appender: d.Appender, packer: d.Packer,
 		writer: d.Writer, epoch: d.Epoch, group: Group(generation), rebuild: rebuild, version: d.CodeVersion,
-		metrics: d.Metrics, tracer: d.Tracer, logger: d.Logger.With("group", Group(generation)), moved: d.Moved,
+		metrics: d.Metrics, tracer: d.Tracer, logger: d.Logger.With("group", Group(generation)), moved: d.Moved, giveWay: d.GiveWay,
 	}
 }
 

@@ -115,6 +115,7 @@ func (w *worker) gather(ctx context.Context, chunks <-chan []eventlog.Record) er
 		case <-ctx.Done():
 			return ctx.Err()
 		case records := <-chunks:
+			w.giveWay(ctx)
 			if err := w.addAll(ctx, records); err != nil {
 				return err
 			}
@@ -126,6 +127,12 @@ func (w *worker) gather(ctx context.Context, chunks <-chan []eventlog.Record) er
 				return err
 			}
 		}
+	}
+}
+
+func (w *worker) giveWay(ctx context.Context) {
+	if w.sink.giveWay != nil {
+		w.sink.giveWay(ctx)
 	}
 }
 

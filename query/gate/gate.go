@@ -87,6 +87,9 @@ func New(c Config) *Gate {
 	return g
 }
 
+// Waiting tells whether a read waits for the projections.
+func (g *Gate) Waiting() bool { return g.marks.anybody() }
+
 // Close ends what runs in the background. Nobody may be waiting.
 func (g *Gate) Close() {
 	g.ends.close()

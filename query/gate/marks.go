@@ -108,6 +108,13 @@ func (m *marks) missing(group string, target Target) Target {
 	return missing
 }
 
+// anybody tells whether a read waits.
+func (m *marks) anybody() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.waiting) > 0
+}
+
 // enter counts a read among those that wait and makes sure that somebody looks for them.
 func (m *marks) enter(target Target) {
 	for partition := range target {

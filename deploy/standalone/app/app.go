@@ -106,6 +106,7 @@ type process struct {
 	tracing   *telemetry.Tracing
 	space     *space
 	gate      *gate.Gate
+	writes    *route.Admission
 	processor *processor.Service
 	ingest    *ingest.Service
 	apis      map[string]route.API
@@ -126,6 +127,7 @@ func start(ctx context.Context, o Options, listener net.Listener) (*process, err
 	p := &process{
 		options: o, listener: listener, logger: o.Logger, metrics: telemetry.NewRegistry(o.Version),
 		rejected: debci.NewRejectFile(o.Config.Debci.RejectList),
+		writes:   route.NewAdmission(o.Config.Ingest.MaxRequests, o.Config.Ingest.MaxBytes),
 	}
 	var err error
 	if p.space, err = newSpace(o.Config, o.Logger); err != nil {
@@ -187,7 +189,7 @@ func (p *process) composeProcessor(ctx context.Context) error {
 	p.processor, err = processor.New(sinkConfig(p.options.Config.Processor), processor.Dependencies{
 		Client: p.log, DB: p.db, Generation: p.generation, Appender: p.appender, Packer: p.packer, Epoch: p.epoch,
 		CodeVersion: p.options.Version, Registry: p.metrics, Tracer: p.tracing.Tracer("millrace/processor"), Logger: p.logger,
-		Moved: p.gate.Moved,
+		Moved: p.gate.Moved, GiveWay: newCourtesy(p.writes, p.gate, p.space, p.options.Config.Processor.GiveWay).giveWay,
 	})
 	if err != nil {
 		return err

@@ -130,7 +130,7 @@ func (p *process) mountOptions() route.Options {
 	}
 	return route.Options{
 		APIs:    apis,
-		Ingest:  route.NewAdmission(c.Ingest.MaxRequests, c.Ingest.MaxBytes),
+		Ingest:  p.writes,
 		Query:   route.NewAdmission(c.Query.MaxRequests, 64<<20),
 		Waiting: route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
 		Timeout: c.Ingest.RequestTimeout, Patience: c.Ingest.BodyPatience, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,

@@ -116,6 +116,9 @@ func (s *space) Run(ctx context.Context) error {
 	}
 }
 
+// halfFull tells whether the log is at half its limit.
+func (s *space) halfFull() bool { return s.logBytes.Load() > s.most/2 }
+
 // Check is the readiness check "space".
 func (s *space) Check(context.Context) error {
 	if s.full.Load() {

@@ -58,6 +58,7 @@ type Engines struct {
 	ClickHouseConnections int                      `koanf:"clickhouse_connections" doc:"Connections to ClickHouse of one process."`
 	CAFile                string                   `koanf:"ca_file" doc:"PEM file of certificate authorities for TLS to the engines, beside the system's."`
 	CacheDir              string                   `koanf:"cache_dir" doc:"Folder where a fetched ClickHouse is kept; empty: the user's cache folder."`
+	ClickHouseNice        int                      `koanf:"clickhouse_nice" doc:"How far the embedded ClickHouse stands back for other programs, 0 to 19, as of nice(1)."`
 	MinFreeBytes          int64                    `koanf:"min_free_bytes" doc:"Free space of the data folder below which writes answer 503."`
 	MaxLogBytes           int64                    `koanf:"max_log_bytes" doc:"Size of the embedded log beyond which writes wait for the projections, up to ingest.upload_patience, and then answer 503. A second's writes may come on top."`
 	TrimInterval          time.Duration            `koanf:"trim_interval" doc:"How often the embedded log is trimmed behind the archive."`
@@ -86,6 +87,7 @@ type Processor struct {
 	Interval       time.Duration `koanf:"interval" doc:"Least time between two writes of a partition under load."`
 	SnapshotEvery  time.Duration `koanf:"snapshot_every" doc:"Time between two stored states of a fold."`
 	SessionTimeout time.Duration `koanf:"session_timeout" doc:"How long a processor that says nothing keeps its partitions."`
+	GiveWay        time.Duration `koanf:"give_way" doc:"How long the projections rest while writes to the same process queue, no read waits for them, and the embedded log is less than half full; 0: never."`
 }
 
 // Query bounds the read side.
@@ -157,7 +159,7 @@ func Default() Config {
 		Trace: Trace{Ratio: 1},
 		Engines: Engines{
 			KafkaMechanism: "SCRAM-SHA-512", KafkaReplication: 1, VolumePartitions: 1, ClickHouseConnections: 16,
-			MinFreeBytes: 512 << 20, MaxLogBytes: 4 << 30, TrimInterval: 10 * time.Second,
+			ClickHouseNice: 10, MinFreeBytes: 512 << 20, MaxLogBytes: 4 << 30, TrimInterval: 10 * time.Second,
 		},
 		Ingest: Ingest{
 			MaxRequests: 1024, MaxBytes: 1 << 30, MaxWaiting: 64 << 20, UploadBytes: 100 << 20, UploadDepth: 64, UploadResults: 1023,
@@ -168,6 +170,7 @@ func Default() Config {
 		Processor: Processor{
 			BatchRecords: 20_000, BatchRows: 200_000, BatchBytes: 64 << 20,
 			Interval: 250 * time.Millisecond, SnapshotEvery: 30 * time.Second, SessionTimeout: 10 * time.Second,
+			GiveWay: 10 * time.Second,
 		},
 		Query: Query{
 			MaxRequests: 1024, Wait: 5 * time.Second, CacheBytes: 128 << 20, CacheRedis: true, MaxListRows: 100_000,

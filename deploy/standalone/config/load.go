@@ -171,6 +171,7 @@ func (c Config) Validate() error {
 	bad(c.Ingest.UploadDepth < 8, "ingest.upload_depth: %d is less than 8, which documents need", c.Ingest.UploadDepth)
 	bad(c.Ingest.IdempotencyWindow < time.Second, "ingest.idempotency_window: %s is less than a second", c.Ingest.IdempotencyWindow)
 	bad(c.Ingest.BodyPatience < time.Second, "ingest.body_patience: %s is less than a second: honest senders pause for longer", c.Ingest.BodyPatience)
+	bad(c.Engines.ClickHouseNice < 0 || c.Engines.ClickHouseNice > 19, "engines.clickhouse_nice: %d is not between 0 and 19", c.Engines.ClickHouseNice)
 	bad(c.Engines.MaxLogBytes < 16<<20, "engines.max_log_bytes: %d bytes are less than 16777216, which the log takes at rest", c.Engines.MaxLogBytes)
 	bad(c.Engines.TrimInterval <= 0, "engines.trim_interval: %s is not a time to wait", c.Engines.TrimInterval)
 	bad(c.Jobs.Requeues < 0 || c.Jobs.Requeues > 1000, "jobs.requeues: %d is not between 0 and 1000", c.Jobs.Requeues)
