@@ -198,7 +198,7 @@ func (n *Native) jobHistory() route.Route {
 func (n *Native) jobResultRoute() route.Route {
 	params := append([]route.Param{
 		jobParam(),
-		{Name: "wait", Type: route.Integer, Max: 1_000_000, Description: "Seconds to wait for the result; jobs.max_wait may end the wait sooner."},
+		waitParam("the result"),
 	}, consistencyParams()...)
 	list := answers(route.LoopbackOrViewer, JobResultPage{}, noSuchJob)
 	list = append(list[:1:1], append([]route.Answer{{Status: 204, Description: "The job has not ended yet."}}, list[1:]...)...)
@@ -210,6 +210,20 @@ func (n *Native) jobResultRoute() route.Route {
 				route.Refuse(c, err)
 			}
 		},
+	}
+}
+
+func waitParam(what string) route.Param {
+	return route.Param{Name: "wait", Type: route.Integer, Max: 1_000_000, Description: "Seconds to wait for " + what + "; jobs.max_wait may end the wait sooner."}
+}
+
+// patience gives a context that ends when a request has waited long enough, or the process is about to end.
+func (n *Native) patience(ctx context.Context, wait time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, min(wait, n.MaxWait))
+	stop := context.AfterFunc(n.draining, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
 	}
 }
 
@@ -268,9 +282,8 @@ func (n *Native) resultNow(ctx context.Context, header http.Header, id string, p
 
 // waitForEnd waits until a job lives no longer; false when it still does.
 func (n *Native) waitForEnd(ctx context.Context, id string, wait time.Duration) bool {
-	ctx, stop := context.WithTimeout(ctx, min(wait, n.MaxWait))
+	ctx, stop := n.patience(ctx, wait)
 	defer stop()
-	defer context.AfterFunc(n.draining, stop)()
 	named, _ := jobs.ParseID(id)
 	if n.Jobs.CatchUp(ctx) != nil {
 		return false

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/query/native"
@@ -367,6 +368,63 @@ func TestTrendOfAQueueIsTheSameAfterARebuild(t *testing.T) {
 	o.Rebuild()
 	if after := items(); after != before || !strings.Contains(before, `"count"`) {
 		t.Errorf("before the rebuild the trend is %s, after it %s", before, after)
+	}
+}
+
+func TestOutputIsReadByCursorAnyNumberOfTimes(t *testing.T) {
+	o := newOffice(t)
+	const id = "11111111-1111-4111-8111-111111111111"
+	o.Together(func() {
+		o.SubmitTestflinger("vm", id, `{}`, 0)
+		o.Submit("bench", `{}`, nil, nil)
+		for i, text := range []string{"one\n", "two\n", "three \xff\n"} {
+			o.Say(&event.JobOutputAppended{JobId: id, Kind: event.JobOutputKind_JOB_OUTPUT_KIND_OUTPUT, Phase: "test", Fragment: proto.Int64(int64(i)), Document: labtest.Inline(text)})
+		}
+		o.Say(&event.JobOutputAppended{JobId: id, Kind: event.JobOutputKind_JOB_OUTPUT_KIND_SERIAL, Document: labtest.Inline("boot")})
+	})
+	type answer struct {
+		Items []struct {
+			Text, Phase string
+			Fragment    *int
+		}
+		Next  string
+		Ended bool
+	}
+	read := func(query string) (a answer) {
+		t.Helper()
+		got := ask(t, o, "/jobs/testflinger-"+id+"/output?"+query)
+		if err := json.Unmarshal(got.Body.Bytes(), &a); err != nil || got.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s: %v", query, got.Code, got.Body, err)
+		}
+		return a
+	}
+	for range 2 {
+		var texts []string
+		for after := ""; ; {
+			a := read("limit=2" + after)
+			if len(a.Items) == 0 {
+				break
+			}
+			for i := range a.Items {
+				texts = append(texts, a.Items[i].Phase+" "+a.Items[i].Text)
+			}
+			after = "&after=" + a.Next
+		}
+		if want := []string{"test one\n", "test two\n", "test three \ufffd\n"}; !slices.Equal(texts, want) {
+			t.Errorf("the output is %q, want %q", texts, want)
+		}
+	}
+	if a := read("kind=serial"); len(a.Items) != 1 || a.Items[0].Text != "boot" || a.Items[0].Fragment != nil || a.Ended {
+		t.Errorf("the serial output is %+v", a)
+	}
+	o.ReportTestflinger(id, "complete", true)
+	if a := read("kind=serial&after=" + read("kind=serial").Next); len(a.Items) != 0 || !a.Ended {
+		t.Errorf("behind its end the output of a job that has ended is %+v", a)
+	}
+	for path, status := range map[string]int{"/jobs/job-2/output": 200, "/jobs/job-99/output": 404, "/jobs/job-2/output?after=x": 400, "/jobs/job-2/output?kind=x": 400} {
+		if got := ask(t, o, path); got.Code != status {
+			t.Errorf("%s is answered %d %s, want %d", path, got.Code, got.Body, status)
+		}
 	}
 }
 

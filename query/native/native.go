@@ -33,7 +33,9 @@ type Config struct {
 	Answers *fresh.Answers
 	Reader  *lab.Reader
 	// Jobs is the replica of the jobs' fold.
-	Jobs    Jobs
+	Jobs Jobs
+	// Output tells when a job's output has grown.
+	Output  Output
 	Packer  *document.Packer
 	Keyring *keyring.Keyring
 	// MaxWait bounds how long a read may wait for a job's result.
@@ -64,7 +66,7 @@ func (n *Native) Drain() { n.drain() }
 func (n *Native) Routes() []route.Route {
 	return []route.Route{
 		n.machines(), n.runs(), n.runRoute(), n.results(), n.samples(), n.series(), n.configs(), n.branches(), n.trendRoute(),
-		n.jobs(), n.jobRoute(), n.jobHistory(), n.jobResultRoute(), n.queues(), n.queueTrendRoute(),
+		n.jobs(), n.jobRoute(), n.jobHistory(), n.jobResultRoute(), n.outputRoute(), n.queues(), n.queueTrendRoute(),
 		n.deadLetters(), n.deadLetterRoute(), n.refusals(), n.openAPIRoute(),
 	}
 }

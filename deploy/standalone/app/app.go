@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/millrace/ingest"
 	"github.com/millrace/millrace/processor"
 	"github.com/millrace/millrace/processor/debci"
+	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/sink"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
@@ -112,7 +113,8 @@ type process struct {
 	apis      map[string]route.API
 	cache     *cache.Cache
 	rejected  *debci.RejectFile
-	touched   *touched.Index
+	touched   *touched.Index[projection.Series]
+	output    *touched.Index[string]
 	reads     *native.Native
 	pages     *ui.UI
 	health    *route.Health
@@ -232,7 +234,7 @@ func (p *process) background() []func(context.Context) error {
 		work = append(work, p.processor.Run, blobs.Run)
 	}
 	if p.touched != nil {
-		work = append(work, p.touched.Run)
+		work = append(work, p.touched.Run, p.output.Run)
 	}
 	if p.ingest != nil {
 		work = append(work, p.ingest.Run)

@@ -14,7 +14,9 @@ import (
 	"github.com/millrace/millrace/query/native/lab"
 	"github.com/millrace/millrace/query/native/touched"
 	queryfarm "github.com/millrace/millrace/query/pgperffarm"
+	querytestflinger "github.com/millrace/millrace/query/testflinger"
 	"github.com/millrace/millrace/query/ui"
+	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 )
 
@@ -37,13 +39,14 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		Access:  access.NewFarm(access.FarmConfig{}, p.registry, p.keys, access.NewAttempts(), time.Now),
 		Keyring: p.keys, MaxRows: c.MaxListRows, Now: time.Now, Logger: p.logger,
 	})
-	p.touched = touched.New(p.log, p.logger)
+	p.touched = touched.New(p.log, eventlog.Metrics, touched.Series, p.logger)
+	p.output = touched.New(p.log, eventlog.JobOutput, touched.Output, p.logger)
 	answers := fresh.New(fresh.Config{
 		Gate: p.gate, Cache: p.cache, Runs: p.runs, Jobs: p.jobs, Generation: p.generation.Number, LogID: p.log.LogID, Touched: p.touched,
 	})
 	reader := lab.NewReader(p.db, p.runs, p.jobs)
 	p.reads = native.New(native.Config{
-		Answers: answers, Reader: reader, Jobs: p.jobs, Packer: p.packer, Keyring: p.keys, MaxWait: p.options.Config.Jobs.MaxWait,
+		Answers: answers, Reader: reader, Jobs: p.jobs, Output: p.output, Packer: p.packer, Keyring: p.keys, MaxWait: p.options.Config.Jobs.MaxWait,
 		Now: time.Now, Describe: p.describe,
 	})
 	if p.pages, err = ui.New(ui.Config{
@@ -57,8 +60,13 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		DB: p.db, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,
 		Rules: p.debciRules(), MaxRows: c.MaxListRows,
 	})
+	devices := querytestflinger.New(querytestflinger.Config{
+		Generation: p.tokens.Generation(), DB: p.db, Gate: p.gate, Reader: reader, Jobs: p.jobs, Registry: p.registry, Keyring: p.keys,
+		Packer: p.packer, MaxRows: c.MaxListRows, Now: time.Now,
+	})
 	p.routes = append(p.routes, farm.Routes()...)
 	p.routes = append(p.routes, tests.Routes()...)
+	p.routes = append(p.routes, devices.Routes()...)
 	p.routes = append(p.routes, p.socketReads...)
 	p.routes = append(p.routes, p.pages.Routes()...)
 	return nil
@@ -84,5 +92,6 @@ func queryTables() ([]route.Route, error) {
 	}
 	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{MaxWait: config.Default().Jobs.MaxWait}).Routes()...)
 	routes = append(routes, querydebci.New(querydebci.Config{}).Routes()...)
+	routes = append(routes, querytestflinger.New(querytestflinger.Config{}).Routes()...)
 	return append(routes, pages.Routes()...), nil
 }

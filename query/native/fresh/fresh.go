@@ -46,7 +46,7 @@ type Config struct {
 	// LogID is the id of the log.
 	LogID string
 	// Touched tells when a series last got samples; without it, when any did.
-	Touched *touched.Index
+	Touched *touched.Index[projection.Series]
 }
 
 // Answers is safe for concurrent use.

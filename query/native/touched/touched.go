@@ -1,9 +1,10 @@
-// Package touched knows when a series of samples last got any: the watermark of what is computed from it.
+// Package touched knows when the records of a topic last touched something, such as a series of samples or the output of a
+// job: the watermark of what is computed from it.
 //
-// An Index follows topic metrics from the moment it is first asked. It keeps the last offset at which a record touched a
-// series, by a hash of the series: two that share one move together, which costs a computation and is never wrong. What
-// was touched before the index began to follow counts as touched there. So the index needs nothing stored, and any
-// number of processes have one each.
+// An Index follows a topic from the moment it is first asked. It keeps the last offset at which a record touched a key, by
+// a hash of the key: two that share one move together, which costs a computation and is never wrong. What was touched
+// before the index began to follow counts as touched there. So the index needs nothing stored, and any number of processes
+// have one each.
 package touched
 
 import (
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/schemas/event"
@@ -28,13 +30,15 @@ const (
 	slots = 1 << 14
 	// patience bounds the wait for the index to come to the log's end.
 	patience = 100 * time.Millisecond
-	// idle is how long the index follows after it was last asked: it reads all samples that come.
+	// idle is how long the index follows after it was last asked: it reads all records that come.
 	idle = 10 * time.Minute
 )
 
 // Index is safe for concurrent use. Run keeps it at the log's end.
-type Index struct {
+type Index[K comparable] struct {
 	log    *eventlog.Client
+	topic  string
+	key    func(proto.Message) (K, bool)
 	logger *slog.Logger
 	wake   chan struct{}
 	seed   maphash.Seed
@@ -51,21 +55,35 @@ type part struct {
 	last        [slots]int64 // the offset behind the last record of a slot; before floor: none since
 }
 
-// New gives an index of a log.
-func New(log *eventlog.Client, logger *slog.Logger) *Index {
-	return &Index{
-		log: log, logger: logger, wake: make(chan struct{}, 1), moved: make(chan struct{}), seed: maphash.MakeSeed(),
+// New gives an index of a topic. key tells what a message touches; what it does not know may touch anything.
+func New[K comparable](log *eventlog.Client, topic string, key func(proto.Message) (K, bool), logger *slog.Logger) *Index[K] {
+	return &Index[K]{
+		log: log, topic: topic, key: key, logger: logger.With("topic", topic), wake: make(chan struct{}, 1), moved: make(chan struct{}), seed: maphash.MakeSeed(),
 		parts: map[eventlog.Partition]*part{},
 	}
 }
 
-// Watermark gives the watermark of a series, which contains all records before the ends of topic metrics that are given.
-// While it stands, no sample of the series was added. ok is false when the index is not that far.
-func (x *Index) Watermark(ctx context.Context, series projection.Series, ends map[eventlog.Partition]int64) (mark string, ok bool) {
+// Series tells which series of samples a message of topic metrics touches.
+func Series(m proto.Message) (projection.Series, bool) {
+	samples, known := m.(*event.RunSamplesRecorded)
+	return projection.Series{
+		Machine: samples.GetMachineId(), Config: samples.GetConfigId(), Branch: samples.GetBranchId(), Metric: samples.GetMetric(),
+	}, known
+}
+
+// Output tells the output of which job, by the id that its client knows, a message of topic job_output touches.
+func Output(m proto.Message) (string, bool) {
+	appended, known := m.(*event.JobOutputAppended)
+	return appended.GetJobId(), known
+}
+
+// Watermark gives the watermark of a key, which contains all records before the ends of the topic that are given. While it
+// stands, nothing touched the key. ok is false when the index is not that far.
+func (x *Index[K]) Watermark(ctx context.Context, key K, ends map[eventlog.Partition]int64) (mark string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		mark, ok, moved := x.look(series, ends)
+		mark, ok, moved := x.look(key, ends)
 		if ok {
 			return mark, true
 		}
@@ -77,7 +95,7 @@ func (x *Index) Watermark(ctx context.Context, series projection.Series, ends ma
 	}
 }
 
-func (x *Index) look(series projection.Series, ends map[eventlog.Partition]int64) (mark string, ok bool, moved <-chan struct{}) {
+func (x *Index[K]) look(key K, ends map[eventlog.Partition]int64) (mark string, ok bool, moved <-chan struct{}) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.asked = time.Now()
@@ -85,9 +103,9 @@ func (x *Index) look(series projection.Series, ends map[eventlog.Partition]int64
 	case x.wake <- struct{}{}:
 	default:
 	}
-	slot := x.slot(series)
+	slot := maphash.Comparable(x.seed, key) % slots
 	var text strings.Builder
-	for _, partition := range x.log.Partitions(eventlog.Metrics) {
+	for _, partition := range x.log.Partitions(x.topic) {
 		p := x.parts[partition]
 		if p == nil || p.next < ends[partition] {
 			return "", false, x.moved
@@ -97,12 +115,23 @@ func (x *Index) look(series projection.Series, ends map[eventlog.Partition]int64
 	return text.String(), true, x.moved
 }
 
-func (x *Index) slot(series projection.Series) uint64 {
-	return maphash.Comparable(x.seed, series) % slots
+// Moved waits until a key has another watermark than mark.
+func (x *Index[K]) Moved(ctx context.Context, key K, mark string) error {
+	for {
+		now, ok, moved := x.look(key, nil)
+		if ok && now != mark {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Run follows the log while somebody asks, until ctx ends.
-func (x *Index) Run(ctx context.Context) error {
+func (x *Index[K]) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -110,14 +139,14 @@ func (x *Index) Run(ctx context.Context) error {
 		case <-x.wake:
 		}
 		if err := x.follow(ctx); ctx.Err() == nil {
-			x.logger.Debug("the index of touched series rests", "reason", err)
+			x.logger.Debug("the index of what was touched rests", "reason", err)
 		}
 	}
 }
 
 // follow follows all partitions from their present ends on.
-func (x *Index) follow(ctx context.Context) error {
-	partitions := x.log.Partitions(eventlog.Metrics)
+func (x *Index[K]) follow(ctx context.Context) error {
+	partitions := x.log.Partitions(x.topic)
 	ends, err := x.log.Ends(ctx, partitions...)
 	if err != nil {
 		return err
@@ -135,25 +164,24 @@ func (x *Index) follow(ctx context.Context) error {
 }
 
 // begin forgets what was known of a partition.
-func (x *Index) begin(partition eventlog.Partition, at int64) {
+func (x *Index[K]) begin(partition eventlog.Partition, at int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.parts[partition] = &part{floor: at, next: at}
 	x.tell()
 }
 
-func (x *Index) add(partition eventlog.Partition, records []eventlog.Record) error {
+func (x *Index[K]) add(partition eventlog.Partition, records []eventlog.Record) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	p := x.parts[partition]
 	for i := range records {
 		p.next = records[i].Offset + 1
 		message, err := records[i].Decode()
-		switch samples, known := message.(*event.RunSamplesRecorded); {
+		key, known := x.key(message)
+		switch {
 		case known:
-			p.last[x.slot(projection.Series{
-				Machine: samples.GetMachineId(), Config: samples.GetConfigId(), Branch: samples.GetBranchId(), Metric: samples.GetMetric(),
-			})] = p.next
+			p.last[maphash.Comparable(x.seed, key)%slots] = p.next
 		case err != nil || message != nil:
 			p.floor = p.next // who knows what it touches
 		}
@@ -165,7 +193,7 @@ func (x *Index) add(partition eventlog.Partition, records []eventlog.Record) err
 	return nil
 }
 
-func (x *Index) tell() {
+func (x *Index[K]) tell() {
 	close(x.moved)
 	x.moved = make(chan struct{})
 }

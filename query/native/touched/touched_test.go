@@ -56,8 +56,8 @@ func (s *samples) add(partition int, of projection.Series) {
 }
 
 // index gives an index that runs, as a process would have it.
-func (s *samples) index() *touched.Index {
-	x := touched.New(s.log, slog.New(slog.DiscardHandler))
+func (s *samples) index() *touched.Index[projection.Series] {
+	x := touched.New(s.log, eventlog.Metrics, touched.Series, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -72,7 +72,7 @@ func (s *samples) index() *touched.Index {
 }
 
 // watermark gives the watermark as of now.
-func (s *samples) watermark(x *touched.Index, of projection.Series) string {
+func (s *samples) watermark(x *touched.Index[projection.Series], of projection.Series) string {
 	s.Helper()
 	ends, err := s.log.Ends(s.Context(), s.log.Partitions(eventlog.Metrics)...)
 	if err != nil {
@@ -127,7 +127,23 @@ func TestAnIndexThatDoesNotRunGivesNoWatermark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if mark, ok := touched.New(s.log, slog.New(slog.DiscardHandler)).Watermark(t.Context(), mine, ends); ok {
+	if mark, ok := touched.New(s.log, eventlog.Metrics, touched.Series, slog.New(slog.DiscardHandler)).Watermark(t.Context(), mine, ends); ok {
 		t.Errorf("it gives %s", mark)
+	}
+}
+
+func TestWhoWaitsForASeriesIsWokenByItsNextSamples(t *testing.T) {
+	s := open(t)
+	x, mine := s.index(), projection.Series{Machine: rand.Uint64(), Config: 1, Branch: 1, Metric: "tps"}
+	mark, woken := s.watermark(x, mine), make(chan error)
+	go func() { woken <- x.Moved(t.Context(), mine, mark) }()
+	s.add(0, mine)
+	if err := <-woken; err != nil || s.watermark(x, mine) == mark {
+		t.Errorf("the wait ended with %v, the watermark is %s, it was %s", err, s.watermark(x, mine), mark)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := x.Moved(gone, mine, s.watermark(x, mine)); err == nil {
+		t.Error("who has gone is told of samples that did not come")
 	}
 }
