@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/testflinger"
@@ -47,6 +48,9 @@ func (s *TestflingerClientSet) check() error {
 func (o *Operator) setTestflingerClient(c *gin.Context) {
 	asked, key, err := command[TestflingerClientSet](o, c)
 	var request *event.TestflingerClientSetRequested
+	if err == nil {
+		err = door.Refusal(o.Registry.CatchUp(c.Request.Context())) // what is known of the client is kept
+	}
 	if err == nil {
 		request, err = o.testflingerClient(&asked)
 	}

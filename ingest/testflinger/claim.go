@@ -157,9 +157,14 @@ func (t *Testflinger) revealSecrets(ctx context.Context, client registry.Hash, t
 	return testflinger.RevealSecrets(text, func(path string) (string, error) {
 		var secret registry.TestflingerSecret
 		known := false
-		t.Registry.View(func(s *registry.State) { secret, known = s.Testflinger.Secret(client, path, t.Now().UnixMilli()) })
-		if !known {
-			return "", nil
+		look := func(s *registry.State) { secret, known = s.Testflinger.Secret(client, path, t.Now().UnixMilli()) }
+		if t.Registry.View(look); !known {
+			if err := t.Registry.CatchUp(ctx); err != nil {
+				return "", door.Refusal(err)
+			}
+			if t.Registry.View(look); !known {
+				return "", nil
+			}
 		}
 		if secret.Once {
 			outcome, _, err := door.Decide(ctx, t.Log, t.Registry, source, &event.TestflingerSecretTaken{IdHash: client[:], Path: path})

@@ -91,6 +91,9 @@ func limitsOf(limits *map[string]int64) *event.TestflingerLimits {
 
 // sealClient puts what is secret or personal into a request, as far as it is given.
 func (t *Testflinger) sealClient(c *gin.Context, request *event.TestflingerClientSetRequested, id registry.Hash, client *testflinger.Client) error {
+	if err := t.Registry.CatchUp(c.Request.Context()); err != nil { // what is known of the client is kept
+		return door.Refusal(err)
+	}
 	var known registry.TestflingerClient
 	there := false
 	t.Registry.View(func(s *registry.State) { known, there = s.Testflinger.Client(id) })

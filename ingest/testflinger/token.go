@@ -91,15 +91,10 @@ func (t *Testflinger) signIn(c *gin.Context, id, secret string) (*testflinger.Pe
 			Message: "too many requests from your address had a wrong client id or key; wait, then send the right ones",
 		}
 	}
-	client, good, err := t.tryOn(ctx, hash, secret)
-	if err == nil && !good { // it may have been given a moment ago, elsewhere
-		if err := t.Registry.CatchUp(ctx); err != nil {
-			return nil, door.Refusal(err)
-		}
-		if newer, known := t.client(hash); known && string(newer.SecretBcrypt) != string(client.SecretBcrypt) {
-			client, good, err = t.tryOn(ctx, hash, secret)
-		}
+	if err := t.Registry.CatchUp(ctx); err != nil { // the token says what is so now
+		return nil, door.Refusal(err)
 	}
+	client, good, err := t.tryOn(ctx, hash, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -111,14 +106,11 @@ func (t *Testflinger) signIn(c *gin.Context, id, secret string) (*testflinger.Pe
 	return t.permissionOf(id, hash, client)
 }
 
-func (t *Testflinger) client(hash registry.Hash) (client registry.TestflingerClient, known bool) {
-	t.Registry.View(func(s *registry.State) { client, known = s.Testflinger.Client(hash) })
-	return client, known
-}
-
 // tryOn tries a secret on a client. It takes as long where there is none.
 func (t *Testflinger) tryOn(ctx context.Context, hash registry.Hash, secret string) (registry.TestflingerClient, bool, error) {
-	client, known := t.client(hash)
+	var client registry.TestflingerClient
+	known := false
+	t.Registry.View(func(s *registry.State) { client, known = s.Testflinger.Client(hash) })
 	encrypted := client.SecretBcrypt
 	if !known {
 		encrypted = t.nobody
@@ -204,16 +196,13 @@ func (t *Testflinger) refreshed(ctx context.Context, given string) (string, erro
 	var token registry.TestflingerRefresh
 	var client registry.TestflingerClient
 	known := false
-	look := func(s *registry.State) {
+	if err := t.Registry.CatchUp(ctx); err != nil {
+		return "", door.Refusal(err)
+	}
+	t.Registry.View(func(s *registry.State) {
 		token, known = s.Testflinger.Refresh[hash]
 		client, _ = s.Testflinger.Client(token.Client)
-	}
-	if t.Registry.View(look); !known {
-		if err := t.Registry.CatchUp(ctx); err != nil {
-			return "", door.Refusal(err)
-		}
-		t.Registry.View(look)
-	}
+	})
 	switch {
 	case !known:
 		return "", invalidRefresh()
