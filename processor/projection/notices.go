@@ -92,11 +92,12 @@ func (e *jobEvent) addNotice(seq uint64, asker string) {
 		n.subject = jobs.ID(o.Job.Family, seq, "")
 	}
 	n.data = struct {
+		Queue   string `json:"queue"`
 		Family  string `json:"family"`
 		State   string `json:"state"`
 		Attempt uint32 `json:"attempt"`
 		Worker  string `json:"worker,omitempty"`
-	}{FamilyName(o.Job.Family), o.State, o.Job.Attempt, asker}
+	}{o.Job.Queue, FamilyName(o.Job.Family), o.State, o.Job.Attempt, asker}
 	if err := e.batch.addNotice(n, e.epoch, e.rec); err != nil {
 		e.fail("%v", err)
 	}

@@ -34,7 +34,7 @@ type Config struct {
 	Allowed Allowed
 	// Timeout bounds a call with all that belongs to it.
 	Timeout time.Duration
-	// AnswerBytes bounds the body of an answer.
+	// AnswerBytes bounds the body of an answer; 0 when only its status counts.
 	AnswerBytes int64
 	// Redirects is how many redirects that keep method and body (307, 308) are followed; others are answers.
 	Redirects int
@@ -145,14 +145,18 @@ func (c *Client) call(ctx context.Context, method, target string, header http.He
 		return nil, plain(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, c.config.AnswerBytes+1))
+	answer := &Answer{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type")}
+	if c.config.AnswerBytes == 0 {
+		return answer, nil
+	}
+	answer.Body, err = io.ReadAll(io.LimitReader(response.Body, c.config.AnswerBytes+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", err)
-	case int64(len(content)) > c.config.AnswerBytes:
+	case int64(len(answer.Body)) > c.config.AnswerBytes:
 		return nil, fmt.Errorf("%w: over %d bytes", ErrTooLong, c.config.AnswerBytes)
 	}
-	return &Answer{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type"), Body: content}, nil
+	return answer, nil
 }
 
 // plain leaves the address out of an error: it may hold a secret.

@@ -14,6 +14,8 @@ import (
 type GroupConfig struct {
 	// SessionTimeout is how long a member that says nothing keeps its partitions.
 	SessionTimeout time.Duration
+	// Topics are those that the group reads; none for all.
+	Topics []string
 }
 
 // Consume joins a consumer group and calls work for each partition that this member is given, with a context that ends
@@ -72,9 +74,11 @@ func Fenced(err error) bool {
 }
 
 func (c *Client) groupConfig(group string, config GroupConfig, logger *slog.Logger) kafka.ConsumerGroupConfig {
-	topics := make([]string, len(c.topics))
-	for i, topic := range c.topics {
-		topics[i] = topic.Name
+	topics := config.Topics
+	if len(topics) == 0 {
+		for _, topic := range c.topics {
+			topics = append(topics, topic.Name)
+		}
 	}
 	timeout := config.SessionTimeout
 	if timeout <= 0 {
