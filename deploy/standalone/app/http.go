@@ -231,7 +231,7 @@ func runProxy(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", o.Config.Listen, err)
 	}
-	routes, err := Tables()
+	routes, err := Tables(o.Config)
 	if err != nil {
 		return err
 	}

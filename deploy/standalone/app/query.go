@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/cache"
 	querydebci "github.com/millrace/millrace/query/debci"
 	"github.com/millrace/millrace/query/native"
@@ -77,7 +78,7 @@ func cachePrefix(logID, version string) string { return "millrace:" + logID + ":
 
 // describe gives the OpenAPI document of every API, also of what another process serves.
 func (p *process) describe() ([]byte, error) {
-	routes, err := Tables()
+	routes, err := Tables(p.options.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -85,13 +86,13 @@ func (p *process) describe() ([]byte, error) {
 }
 
 // queryTables are the read endpoints without anything behind them.
-func queryTables() ([]route.Route, error) {
+func queryTables(c config.Config, generation testflinger.Generation) ([]route.Route, error) {
 	pages, err := ui.New(ui.Config{})
 	if err != nil {
 		return nil, err
 	}
-	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{MaxWait: config.Default().Jobs.MaxWait}).Routes()...)
+	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{MaxWait: c.Jobs.MaxWait}).Routes()...)
 	routes = append(routes, querydebci.New(querydebci.Config{}).Routes()...)
-	routes = append(routes, querytestflinger.New(querytestflinger.Config{}).Routes()...)
+	routes = append(routes, querytestflinger.New(querytestflinger.Config{Generation: generation}).Routes()...)
 	return append(routes, pages.Routes()...), nil
 }

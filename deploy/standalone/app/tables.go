@@ -7,21 +7,30 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/deploy/standalone/config"
 	"github.com/millrace/millrace/ingest"
+	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// Tables are the routes of every API without anything behind them, those that every process serves for itself among
-// them: for the proxy, which hands the others on, and for documentation. Their handlers must not be called.
-func Tables() ([]route.Route, error) {
-	writes, err := ingest.New(ingest.DefaultConfig(), ingest.Dependencies{
+// Tables are the routes of every API without anything behind them, as they are by an installation's settings, those that
+// every process serves for itself among them: for the proxy, which hands the others on, and for documentation. Their
+// handlers must not be called.
+func Tables(c config.Config) ([]route.Route, error) {
+	generation, err := testflinger.ParseGeneration(c.Testflinger.API)
+	if err != nil {
+		return nil, err
+	}
+	settings := ingest.DefaultConfig()
+	settings.Testflinger.Generation = generation
+	writes, err := ingest.New(settings, ingest.Dependencies{
 		Client: &eventlog.Client{}, Metrics: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
 	}
-	reads, err := queryTables()
+	reads, err := queryTables(c, generation)
 	if err != nil {
 		return nil, err
 	}

@@ -103,8 +103,8 @@ type Query struct {
 type Jobs struct {
 	Lease        time.Duration `koanf:"lease" doc:"How long a worker keeps a job without a heartbeat."`
 	Requeues     int           `koanf:"requeues" doc:"How often a job goes back to its queue when its worker was lost; then it ends."`
-	MaxWait      time.Duration `koanf:"max_wait" doc:"Longest wait of a claim for a job."`
-	MaxWaiting   int           `koanf:"max_waiting" doc:"Claims in flight, most of which wait for a job; beyond: 503."`
+	MaxWait      time.Duration `koanf:"max_wait" doc:"Longest wait of a claim for a job, and of a read for a job's result or output."`
+	MaxWaiting   int           `koanf:"max_waiting" doc:"Claims in flight, and reads of results and output, most of which wait; beyond: 503."`
 	PayloadBytes int64         `koanf:"payload_bytes" doc:"Largest submission, as sent and decoded."`
 	KeptBytes    int           `koanf:"kept_bytes" doc:"Memory for submissions that wait to be handed out; others are read again when they are."`
 }

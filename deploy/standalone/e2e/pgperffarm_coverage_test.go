@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/deploy/standalone/app"
+	"github.com/millrace/millrace/deploy/standalone/config"
+	"github.com/millrace/millrace/schemas/route"
 )
 
 var updateGolden = flag.Bool("update", false, "write the golden files and docs/coverage.md anew")
@@ -36,7 +38,7 @@ type callsOf struct {
 }
 
 // tables are the routes of every API.
-var tables = sync.OnceValues(app.Tables)
+var tables = sync.OnceValues(func() ([]route.Route, error) { return app.Tables(config.Default()) })
 
 // noteCall remembers that a test called an endpoint; a subtest calls for the test around it.
 func noteCall(t testing.TB, method, path string) {
