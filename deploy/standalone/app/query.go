@@ -10,9 +10,12 @@ import (
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/cache"
 	querydebci "github.com/millrace/millrace/query/debci"
+	"github.com/millrace/millrace/query/download"
 	"github.com/millrace/millrace/query/native"
+	"github.com/millrace/millrace/query/native/artifacts"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
+	"github.com/millrace/millrace/query/native/subscriptions"
 	"github.com/millrace/millrace/query/native/touched"
 	queryfarm "github.com/millrace/millrace/query/pgperffarm"
 	querytestflinger "github.com/millrace/millrace/query/testflinger"
@@ -51,23 +54,25 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		Now: time.Now, Describe: p.describe,
 	})
 	if p.pages, err = ui.New(ui.Config{
-		Answers: answers, Reader: reader, Now: time.Now,
+		Answers: answers, Reader: reader, Packer: p.packer, Now: time.Now,
 		Authorize: p.apis[native.API].Authorize, Secure: tokens.Proxies.Secure,
 	}); err != nil {
 		return err
 	}
-	p.socketReads = p.reads.Routes()
+	sender := &download.Sender{Blobs: p.blobs, Logger: p.logger}
+	p.socketReads = append(p.reads.Routes(), artifacts.New(artifacts.Config{DB: p.db, Gate: p.gate, Sender: sender}).Routes()...)
+	p.socketReads = append(p.socketReads, subscriptions.New(subscriptions.Config{Registry: p.registry, Keyring: p.keys, Client: p.log}).Routes()...)
 	tests := querydebci.New(querydebci.Config{
 		DB: p.db, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,
 		Rules: p.debciRules(), MaxRows: c.MaxListRows,
 	})
 	devices := querytestflinger.New(querytestflinger.Config{
 		Generation: p.tokens.Generation(), DB: p.db, Gate: p.gate, Reader: reader, Jobs: p.jobs, Registry: p.registry, Keyring: p.keys,
-		Packer: p.packer, MaxRows: c.MaxListRows, Now: time.Now,
+		Packer: p.packer, Sender: sender, MaxRows: c.MaxListRows, Now: time.Now,
 	})
 	p.routes = append(p.routes, farm.Routes()...)
 	p.routes = append(p.routes, tests.Routes()...)
-	p.routes = append(p.routes, devices.Routes()...)
+	p.routes = append(p.routes, p.heard(devices.Routes())...)
 	p.routes = append(p.routes, p.socketReads...)
 	p.routes = append(p.routes, p.pages.Routes()...)
 	return nil
@@ -94,5 +99,7 @@ func queryTables(c config.Config, generation testflinger.Generation) ([]route.Ro
 	routes := append(queryfarm.New(queryfarm.Config{}).Routes(), native.New(native.Config{MaxWait: c.Jobs.MaxWait}).Routes()...)
 	routes = append(routes, querydebci.New(querydebci.Config{}).Routes()...)
 	routes = append(routes, querytestflinger.New(querytestflinger.Config{Generation: generation}).Routes()...)
+	routes = append(routes, artifacts.New(artifacts.Config{}).Routes()...)
+	routes = append(routes, subscriptions.New(subscriptions.Config{}).Routes()...)
 	return append(routes, pages.Routes()...), nil
 }

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/ingest/door"
 	ingesttestflinger "github.com/millrace/millrace/ingest/testflinger"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/route"
 )
 
 // testflingerTokens gives what makes and checks the tokens of Testflinger's clients: the same in every process.
@@ -34,6 +36,14 @@ func (p *process) testflingerConfig() ingesttestflinger.Config {
 		Generation: p.tokens.Generation(), Lease: c.Testflinger.Lease, Requeues: uint32(c.Testflinger.Requeues),
 		MaxBody: c.Testflinger.RequestBytes, KeepKeys: c.Ingest.IdempotencyWindow,
 	}
+}
+
+// heard gives reads that keep the leases of the jobs that they name: a process that reads appends nothing but that.
+func (p *process) heard(routes []route.Route) []route.Route {
+	pulse := ingesttestflinger.NewPulse(p.options.Config.Testflinger.Lease, ingesttestflinger.PulseDependencies{
+		Log: door.Connect(p.log, p.appender), Jobs: door.Bind(eventlog.Jobs, p.jobs, p.appender, nil), Now: time.Now, Logger: p.logger,
+	})
+	return pulse.Around(routes)
 }
 
 // agents gives the agents that spoke lately, with the queues that they serve.

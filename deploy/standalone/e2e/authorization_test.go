@@ -16,12 +16,18 @@ type cast struct {
 	run     storedRun
 	tokens  map[route.Caller]string
 	debci   *caller
+	// clients are those of Testflinger's, by the kind of their role.
+	clients map[route.Caller]*testflingerClient
 }
 
 func newCast(t *testing.T, lab *Lab) *cast {
 	t.Helper()
 	c := &cast{lab: lab, run: newRun(t, lab), tokens: map[route.Caller]string{}}
 	c.machine, c.debci = c.run.machine, lab.debciUser(t, Unique("debci"))
+	c.clients = map[route.Caller]*testflingerClient{
+		route.TestflingerAdmin: lab.client(t, "admin"), route.TestflingerManager: lab.client(t, "manager"),
+		route.TestflingerContributor: lab.client(t, "contributor"), route.TestflingerAgent: lab.client(t, "agent"),
+	}
 	for _, role := range []route.Caller{route.Viewer, route.Writer, route.Operator} {
 		c.tokens[role] = lab.Token(t, role.String())
 	}
@@ -45,6 +51,10 @@ func (c *cast) play(t *testing.T, kind route.Caller) *caller {
 		return c.signedIn(t, staff)
 	case route.DebciUser:
 		return remote.with("Auth-Key", c.debci.header.Get("Auth-Key"))
+	case route.TestflingerAdmin, route.TestflingerManager, route.TestflingerContributor, route.TestflingerAgent:
+		return remote.with("Authorization", c.clients[kind].token(t))
+	case route.TestflingerSecret:
+		return remote.with("Authorization", c.clients[route.TestflingerAdmin].basic())
 	case route.Viewer, route.Writer, route.Operator:
 		return remote.with("Authorization", "Bearer "+c.tokens[kind])
 	}
