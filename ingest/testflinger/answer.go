@@ -34,7 +34,7 @@ func refuse(c *gin.Context, err error) {
 	case errors.As(err, &refusal):
 		route.Refuse(c, route.Errorf(refusal.Status, "%s", refusal.Message))
 	case errors.Is(err, testflinger.ErrNotJSON):
-		route.Refuse(c, route.Errorf(http.StatusBadRequest, "%s", testflinger.ErrNotJSON))
+		route.Refuse(c, route.Errorf(http.StatusBadRequest, "Bad Request")) // as the contract has it (1)
 	default:
 		route.Refuse(c, err)
 	}

@@ -121,7 +121,6 @@ func TestRestrictedQueues(t *testing.T) {
 
 func TestTheNewerGenerationGivesTokensThatCanBeRefreshed(t *testing.T) {
 	l := newLab(t, testflinger.Latest)
-	boss := l.client("boss", testflinger.Admin, nil)
 	l.client("jane", testflinger.Contributor, nil)
 	given := l.ask(0, http.MethodPost, tokenPath, "", basic("jane", "jane's secret")...).members()
 	refresh, _ := given["refresh_token"].(string)
@@ -141,7 +140,7 @@ func TestTheNewerGenerationGivesTokensThatCanBeRefreshed(t *testing.T) {
 	if p, err := tokens.Check(fmt.Sprint("Bearer ", again["access_token"])); err != nil || p.ClientID != "jane" {
 		t.Errorf("the refreshed token says %+v, %v", p, err)
 	}
-	boss = l.signedIn(testflinger.Permission{ClientID: "boss", Role: testflinger.Admin})
+	boss := l.signedIn(testflinger.Permission{ClientID: "boss", Role: testflinger.Admin})
 	l.ask(0, http.MethodPost, "/v1/oauth2/refresh", `{}`).is(422, `{"detail":{"json":{"refresh_token":["Missing data for required field."]}},"message":"Validation error"}`)
 	l.ask(0, http.MethodPost, "/v1/oauth2/refresh", `{"refresh_token":"x"}`).is(http.StatusBadRequest, refusal("Invalid refresh token."))
 	l.ask(0, http.MethodPost, "/v1/oauth2/revoke", `{"refresh_token":"x"}`, boss...).is(http.StatusBadRequest, refusal("Refresh token not found"))

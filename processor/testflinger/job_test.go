@@ -45,8 +45,8 @@ func TestJobsAreTakenOrRefusedAsTheContractSays(t *testing.T) {
 		{"empty queue", `{"job_queue":""}`, `{"job_id":"ID","job_queue":""}`, `422 {"job_queue":["Shorter than minimum length 1."]}`},
 		{"no object", `[1]`, `422 {"_schema":["Invalid input type."]}`, "="},
 		{"a string", `"job_queue: q"`, `422 {"_schema":["Invalid input type."]}`, "="},
-		{"no JSON", `{`, "400 Bad Request", "="},
-		{"two values", `{} {}`, "400 Bad Request", "="},
+		{"no JSON", `{`, "400 the body is no JSON", "="},
+		{"two values", `{} {}`, "400 the body is no JSON", "="},
 		{"nothing", ``, `422 {"job_queue":["Missing data for required field."]}`, "="},
 		{"null id", `{"job_queue":"q","job_id":null}`, `422 {"job_id":["Field may not be null."]}`, "="},
 		{
@@ -86,7 +86,7 @@ func TestJobsAreTakenOrRefusedAsTheContractSays(t *testing.T) {
 		{"bad secret", `{"job_queue":"q","test_data":{"secrets":{"1":"a b"}}}`, `{"job_id":"ID","job_queue":"q","test_data":{"secrets":{"1":"a b"}}}`,
 			`422 {"test_data":{"secrets":{"1":{"key":["String does not match expected pattern."],"value":["String does not match expected pattern."]}}}}`},
 		{"long name", `{"job_queue":"q","name":"` + strings.Repeat("n", 256) + `"}`, `422 {"name":["Longer than maximum length 255."]}`, "="},
-		{"deep", `{"job_queue":"q","o":` + strings.Repeat(`[`, 200) + strings.Repeat(`]`, 200) + `}`, "400 Bad Request", "="},
+		{"deep", `{"job_queue":"q","o":` + strings.Repeat(`[`, 200) + strings.Repeat(`]`, 200) + `}`, "400 the body is no JSON", "="},
 	} {
 		if tc.latest == "=" {
 			tc.latest = tc.seed

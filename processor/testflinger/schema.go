@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNotJSON is a body that cannot be parsed.
-var ErrNotJSON = errors.New("Bad Request") //nolint:staticcheck,revive // it is the answer's text (1)
+var ErrNotJSON = errors.New("the body is no JSON")
 
 // InvalidError is a body that does not fit, with all that is wrong.
 type InvalidError struct{ Faults Faults }
