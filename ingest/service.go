@@ -19,7 +19,9 @@ import (
 	"github.com/millrace/millrace/ingest/native"
 	"github.com/millrace/millrace/ingest/operator"
 	"github.com/millrace/millrace/ingest/pgperffarm"
+	"github.com/millrace/millrace/ingest/subscriptions"
 	ingesttestflinger "github.com/millrace/millrace/ingest/testflinger"
+	"github.com/millrace/millrace/ingest/upload"
 	"github.com/millrace/millrace/processor/access"
 	tests "github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/fold"
@@ -27,6 +29,8 @@ import (
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/runs"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/processor/webhook"
+	"github.com/millrace/millrace/schemas/blob"
 	"github.com/millrace/millrace/schemas/document"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -41,6 +45,8 @@ type Config struct {
 	// Testflinger is of the generation of TestflingerTokens.
 	Testflinger ingesttestflinger.Config
 	Jobs        ingestjobs.Config
+	Files       upload.Config
+	Webhooks    WebhooksConfig
 	// SubmissionBytes bounds the submitted documents of jobs that are kept at hand.
 	SubmissionBytes int
 	// Tokens says who needs a token for Millrace's own API.
@@ -49,17 +55,28 @@ type Config struct {
 	KeepKeys time.Duration
 }
 
+// WebhooksConfig says what others may have Millrace call.
+type WebhooksConfig struct {
+	// Allowed is what may be reached besides public addresses.
+	Allowed webhook.Allowed
+	// Origins are those that Testflinger's agents may have events forwarded to.
+	Origins []string
+	// MaxSubscriptions bounds the subscriptions.
+	MaxSubscriptions int
+}
+
 // DefaultConfig is the configuration where the operator says nothing.
 func DefaultConfig() Config {
 	return Config{
 		Farm: pgperffarm.DefaultConfig(), Debci: debci.DefaultConfig(), Testflinger: ingesttestflinger.DefaultConfig(), Jobs: ingestjobs.DefaultConfig(), SubmissionBytes: 64 << 20,
+		Files: upload.DefaultConfig(), Webhooks: WebhooksConfig{MaxSubscriptions: 100},
 		KeepKeys: door.DefaultKeep,
 	}
 }
 
 // Validate reports all mistakes at once.
 func (c *Config) Validate() error {
-	errs := []error{c.Farm.Validate(), c.Debci.Validate(), c.Testflinger.Validate(), c.Jobs.Validate()}
+	errs := []error{c.Farm.Validate(), c.Debci.Validate(), c.Testflinger.Validate(), c.Jobs.Validate(), c.Files.Validate()}
 	if c.KeepKeys < time.Second {
 		errs = append(errs, fmt.Errorf("idempotency keys are kept for %s: want at least 1s", c.KeepKeys))
 	}
@@ -75,6 +92,7 @@ type Dependencies struct {
 	Jobs     *fold.Replica[*jobs.State, jobs.Outcome]
 	Keyring  *keyring.Keyring
 	Packer   *document.Packer
+	Blobs    *blob.Store
 	// StoredRun is pgperffarm.Dependencies.StoredRun.
 	StoredRun func(ctx context.Context, machine uint64, start int64, through uint64) (uint64, error)
 	// StoredKey finds idempotency keys that the folds have forgotten.
@@ -109,6 +127,7 @@ type Service struct {
 	dispatch *dispatch.Dispatcher
 	operator *operator.Operator
 	native   *native.Native
+	told     *subscriptions.Subscriptions
 	apis     map[string]route.API
 }
 
@@ -139,7 +158,12 @@ func New(config Config, d Dependencies) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	webhooks, err := ingesttestflinger.NewWebhooks(config.Testflinger.Generation, config.Webhooks.Allowed, config.Webhooks.Origins, config.Tokens.Local)
+	if err != nil {
+		return nil, err
+	}
 	s.flinger, err = ingesttestflinger.New(config.Testflinger, ingesttestflinger.Dependencies{
+		Files: upload.Receiver{Config: config.Files, Blobs: d.Blobs}, Webhooks: webhooks,
 		Log: log, Registry: replica, Jobs: queues, Dispatcher: s.dispatch, Packer: d.Packer, Keyring: d.Keyring, Tokens: d.TestflingerTokens,
 		Attempts: access.NewAttempts(), Agents: d.Agents, Find: d.FindJob, Pieces: d.Pieces, Now: d.Now, Logger: d.Logger,
 	})
@@ -148,6 +172,13 @@ func New(config Config, d Dependencies) (*Service, error) {
 	}
 	s.operator = operator.New(operator.Dependencies{
 		Log: log, Registry: replica, Keyring: d.Keyring, DeadLetter: d.DeadLetter, KeepKeys: config.KeepKeys,
+	})
+	s.told = subscriptions.New(subscriptions.Dependencies{
+		Log: log, Registry: replica, Keyring: d.Keyring, Check: webhook.New(webhook.Config{Allowed: config.Webhooks.Allowed}).Check,
+		Ends: func(ctx context.Context) (map[eventlog.Partition]int64, error) {
+			return d.Client.Ends(ctx, d.Client.Partitions()...)
+		},
+		Max: config.Webhooks.MaxSubscriptions, KeepKeys: config.KeepKeys,
 	})
 	s.native = native.New(native.Dependencies{Log: log, Runs: uploads, KeepKeys: config.KeepKeys, Run: d.Run, Now: d.Now})
 	s.apis = Authorizers(config, d.Registry, d.Keyring, d.TestflingerTokens, d.Now, farm.RefusedUpload)
@@ -163,6 +194,7 @@ func (s *Service) composeJobs(config Config, d Dependencies, log door.Log, queue
 	s.dispatch = dispatch.New(dispatch.Dependencies{Log: log, Jobs: queues, Documents: documents, Now: d.Now, Logger: d.Logger})
 	s.jobs = ingestjobs.New(config.Jobs, ingestjobs.Dependencies{
 		Log: log, Jobs: queues, Dispatcher: s.dispatch, Leases: dispatch.NewLeases(d.Keyring), Packer: d.Packer, Keyring: d.Keyring,
+		Files: upload.Receiver{Config: config.Files, Blobs: d.Blobs},
 	})
 }
 
@@ -192,13 +224,15 @@ func (s *Service) Routes() []route.Route {
 	routes = append(routes, s.flinger.Routes()...)
 	routes = append(routes, s.operator.Routes()...)
 	routes = append(routes, s.jobs.Routes()...)
+	routes = append(routes, s.told.Routes()...)
 	return append(routes, s.native.Routes()...)
 }
 
 // OperatorRoutes is the part of the table that the operator's Unix socket serves, with access.Socket as the authorizer of
 // API "millrace".
 func (s *Service) OperatorRoutes() []route.Route {
-	return append(s.operator.Routes(), s.jobs.Routes()...)
+	routes := append(s.operator.Routes(), s.told.Routes()...)
+	return append(routes, s.jobs.Routes()...)
 }
 
 // APIs are the Authorizers of these routes. Both sides of an API may be mounted with them.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/millrace/millrace/ingest/dispatch"
 	"github.com/millrace/millrace/ingest/door"
+	"github.com/millrace/millrace/ingest/upload"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/schemas/document"
@@ -74,6 +75,8 @@ type Dependencies struct {
 	Leases     dispatch.Leases
 	Packer     *document.Packer
 	Keyring    *keyring.Keyring
+	// Files takes artifacts.
+	Files upload.Receiver
 }
 
 // Jobs answers the endpoints.

@@ -12,7 +12,7 @@ import (
 
 // Routes is the table of the native endpoints that write to jobs.
 func (j *Jobs) Routes() []route.Route {
-	return []route.Route{j.submitRoute(), j.claimRoute(), j.heartbeatRoute(), j.resultRoute(), j.cancelRoute()}
+	return []route.Route{j.submitRoute(), j.claimRoute(), j.heartbeatRoute(), j.resultRoute(), j.cancelRoute(), j.artifactRoute()}
 }
 
 // answers adds to an endpoint's own answers those that all have.

@@ -30,7 +30,9 @@ type Body map[string]any
 
 // Routes is the table of Testflinger's write endpoints (2) of the generation that is served.
 func (t *Testflinger) Routes() []route.Route {
-	routes := append(t.jobRoutes(), t.agentRoutes()...)
+	routes := append(t.jobRoutes(), t.forwardRoute())
+	routes = append(routes, t.fileRoutes()...)
+	routes = append(routes, t.agentRoutes()...)
 	routes = append(routes, t.clientRoutes()...)
 	if t.latest() {
 		routes = append(routes, t.latestRoutes()...)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/millrace/millrace/ingest/dispatch"
 	"github.com/millrace/millrace/ingest/door"
+	"github.com/millrace/millrace/ingest/upload"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
@@ -84,6 +85,10 @@ type Dependencies struct {
 	Keyring    *keyring.Keyring
 	Tokens     *testflinger.Tokens
 	Attempts   *access.Attempts
+	// Files takes attachments and artifacts.
+	Files upload.Receiver
+	// Webhooks are called with events that agents have forwarded.
+	Webhooks *Webhooks
 	// Agents gives the agents that are known, with the queues that they serve. Its answer, and those of the next two, contain
 	// everything that was acknowledged before it was asked.
 	Agents func(ctx context.Context) (map[string][]string, error)

@@ -31,6 +31,9 @@ type TokensConfig struct {
 	Proxies Proxies
 }
 
+// Local tells whether a request was made on this machine, to a listener that others do not reach.
+func (c TokensConfig) Local(r *http.Request) bool { return c.Loopback && c.Proxies.local(r) }
+
 // Tokens authorizes Millrace's own API (/millrace/v1, /ui, /metrics).
 type Tokens struct {
 	config   TokensConfig
@@ -78,7 +81,7 @@ var callerOf = map[event.Role]route.Caller{
 
 func (t *Tokens) withoutToken(c *gin.Context, access route.Access) error {
 	public := t.config.PublicReads && access.Allows(route.Viewer) // what no viewer may read is not made public either
-	open := public || t.config.Loopback && t.config.Proxies.local(c.Request)
+	open := public || t.config.Local(c.Request)
 	if open && access.Allows(route.Local) {
 		return nil
 	}

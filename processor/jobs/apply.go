@@ -137,24 +137,33 @@ func refused(result Result, j *job) Outcome {
 }
 
 func (s *State) attach(m *event.JobAttachmentsStored) Outcome {
-	j := s.attachable(m.GetJob())
-	switch {
-	case j == nil:
-		return refused(NotFound, nil)
-	case j.handout != nil:
-		return refused(NotWaiting, j)
-	case j.attachments == NoAttachments:
-		return refused(NotAwaiting, j)
-	case j.attachments == HasAttachments:
-		return refused(Known, j)
+	j, result := s.attachable(m.GetJob())
+	if result != Done {
+		return refused(result, j)
 	}
 	j.attachments = HasAttachments
 	s.move(j, false, j.lane.second)
 	return s.done(j)
 }
 
-// attachable finds the job that attachments are for: of several with one id the oldest that waits for them.
-func (s *State) attachable(ref *event.JobRef) *job {
+// attachable finds the job that attachments are for, and tells what becomes of them: Done that the job waits for them.
+func (s *State) attachable(ref *event.JobRef) (*job, Result) {
+	j := s.attachmentsFor(ref)
+	switch {
+	case j == nil:
+		return nil, NotFound
+	case j.handout != nil:
+		return j, NotWaiting
+	case j.attachments == NoAttachments:
+		return j, NotAwaiting
+	case j.attachments == HasAttachments:
+		return j, Known
+	}
+	return j, Done
+}
+
+// attachmentsFor finds the job that attachments are for: of several with one id the oldest that waits for them.
+func (s *State) attachmentsFor(ref *event.JobRef) *job {
 	found := s.find(ref)
 	if g := s.groups[ToName(ref.GetJobId())]; g != nil {
 		if first, ok := g.waiting.Min(); ok {

@@ -167,3 +167,9 @@ func (s *State) Answered(key *event.Idempotency) bool {
 	_, known := s.repeats.Known[string(key.GetKey())]
 	return known
 }
+
+// Attachable tells what would become of attachments for a job: Done that it waits for them.
+func (s *State) Attachable(ref *event.JobRef) Result {
+	_, result := s.attachable(ref)
+	return result
+}

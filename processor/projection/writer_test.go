@@ -51,6 +51,7 @@ func fullBatch(t *testing.T) *Batch {
 		Place: eventlog.Place{Epoch: 1, Offset: 5}, Outcome: `{"Result":1}`,
 	})
 	addJobs(t, b, l)
+	addFiles(t, b, l)
 	addWords(t, b, l)
 	for i := range b.tables {
 		if len(b.tables[i].values) == 0 {
@@ -101,6 +102,35 @@ func addJobs(t *testing.T, b *Batch, l *lab) {
 	}
 	if err := b.AddJobBatch(batch, items[:1], many, jobs.NewState(), 1, l.record(batch)); err == nil {
 		t.Error("a batch is taken that lacks an item")
+	}
+}
+
+// addFiles adds rows for the tables of artifacts, and what subscribers are told of what has no job.
+func addFiles(t *testing.T, b *Batch, l *lab) {
+	t.Helper()
+	artifact := &event.JobArtifactStored{
+		Job: "job-5", Name: "log.txt", ContentType: "text/plain", Uploader: "bot", Attempt: 2,
+		Document: &event.Document{Place: &event.Document_Blob{Blob: &event.BlobRef{Sha256: make([]byte, 32), Size: 9}}, Size: 9},
+	}
+	expiry, letter := &event.JobFileExpired{EventId: uuid.NewString()}, &event.DeadLetter{Reason: "größe ÿ"}
+	for what, err := range map[string]error{
+		"artifact":    b.AddArtifact(artifact, 1, l.record(artifact)),
+		"expiry":      b.AddFileExpiry(expiry, l.record(expiry)),
+		"run":         b.AddRunNotice(7, 1, 1, l.record(artifact)),
+		"dead letter": b.AddLetterNotice(letter, 1, l.record(expiry)),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	rows := b.Rows()
+	artifact.Document = &event.Document{}
+	if err := b.AddArtifact(artifact, 1, l.record(artifact)); err == nil || b.Rows() != rows {
+		t.Errorf("an artifact without a blob: %v, %d rows more", err, b.Rows()-rows)
+	}
+	expiry.EventId = "x"
+	if err := b.AddFileExpiry(expiry, l.record(expiry)); err == nil || b.Rows() != rows {
+		t.Errorf("an expiry of nothing: %v, %d rows more", err, b.Rows()-rows)
 	}
 }
 

@@ -130,3 +130,9 @@ func ParseTime(text string) (time.Time, error) {
 	}
 	return at, err
 }
+
+// What a job's artifact is called, and what it is answered as (2).
+const (
+	ArtifactName = "artifact.tar.gz"
+	ArtifactType = "application/x-tar"
+)

@@ -44,6 +44,12 @@ func (a Allowed) With(hosts ...string) Allowed {
 	return a
 }
 
+// WithLoopback gives what allows this machine's own addresses too.
+func (a Allowed) WithLoopback() Allowed {
+	a.networks = append(slices.Clone(a.networks), prefixes("127.0.0.0/8", "::1/128")...)
+	return a
+}
+
 // canonical is the form in which names are compared.
 func canonical(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 

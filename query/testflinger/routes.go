@@ -77,7 +77,8 @@ func inPath(name string) []route.Param {
 
 // Routes is the table of Testflinger's read endpoints (2) of the generation that is served.
 func (t *Testflinger) Routes() []route.Route {
-	routes := append(t.jobRoutes(), t.agentRoutes()...)
+	routes := append(t.jobRoutes(), t.fileRoutes()...)
+	routes = append(routes, t.agentRoutes()...)
 	routes = append(routes, t.clientRoutes()...)
 	return append(routes, pageRoutes()...)
 }

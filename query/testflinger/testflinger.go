@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/download"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/query/native/lab"
 	"github.com/millrace/millrace/schemas/clickhouse"
@@ -44,6 +45,7 @@ type Config struct {
 	Registry   access.Registry
 	Keyring    *keyring.Keyring
 	Packer     *document.Packer
+	Sender     *download.Sender
 	// MaxRows bounds the rows of one answer.
 	MaxRows int
 	Now     func() time.Time

@@ -18,8 +18,10 @@ import (
 	"github.com/millrace/millrace/ingest"
 	"github.com/millrace/millrace/processor"
 	"github.com/millrace/millrace/processor/debci"
+	"github.com/millrace/millrace/processor/expiry"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/sink"
+	"github.com/millrace/millrace/processor/subscription"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/query/native"
@@ -109,16 +111,18 @@ type process struct {
 	gate      *gate.Gate
 	writes    *route.Admission
 	processor *processor.Service
-	ingest    *ingest.Service
-	apis      map[string]route.API
-	cache     *cache.Cache
-	rejected  *debci.RejectFile
-	touched   *touched.Index[projection.Series]
-	output    *touched.Index[string]
-	reads     *native.Native
-	pages     *ui.UI
-	health    *route.Health
-	listener  net.Listener
+	// deliveries tell subscribers what happens.
+	deliveries *subscription.Deliverer
+	ingest     *ingest.Service
+	apis       map[string]route.API
+	cache      *cache.Cache
+	rejected   *debci.RejectFile
+	touched    *touched.Index[projection.Series]
+	output     *touched.Index[string]
+	reads      *native.Native
+	pages      *ui.UI
+	health     *route.Health
+	listener   net.Listener
 	// routes are those of the public listener, own the operations among them, socketReads what the operator's socket
 	// answers besides.
 	routes, own, socketReads []route.Route
@@ -196,6 +200,9 @@ func (p *process) composeProcessor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.deliveries, err = p.newDeliveries(); err != nil {
+		return err
+	}
 	return p.processor.Prepare(ctx)
 }
 
@@ -231,7 +238,13 @@ func (p *process) background() []func(context.Context) error {
 	work := []func(context.Context) error{p.registry.Run, p.runs.Run, p.jobs.Run, p.generation.Run, p.space.Run}
 	if p.processor != nil {
 		blobs := &collector{core: p.core, gate: p.gate, logger: p.logger}
-		work = append(work, p.processor.Run, blobs.Run)
+		work = append(work, p.processor.Run, blobs.Run, p.deliveries.Run)
+		if keep := p.options.Config.Files.Keep; keep > 0 {
+			files := &expiry.Keeper{
+				Keep: keep, Archive: p.archive, Client: p.log, Appender: p.appender, Now: time.Now, Logger: p.logger,
+			}
+			work = append(work, files.Run)
+		}
 	}
 	if p.touched != nil {
 		work = append(work, p.touched.Run, p.output.Run)

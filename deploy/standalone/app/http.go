@@ -75,6 +75,10 @@ func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error
 	if err != nil {
 		return ingest.Config{}, fmt.Errorf("pgperffarm.auth_key: %w", err)
 	}
+	webhooks, err := webhooksConfig(c)
+	if err != nil {
+		return ingest.Config{}, err
+	}
 	farmConfig := ingestfarm.Config{
 		AfterLogin: c.PgPerfFarm.AfterLogin, Staff: c.PgPerfFarm.Staff, MaxBody: c.Ingest.UploadBytes,
 		Hold: c.Ingest.UploadPatience, KeepKeys: c.Ingest.IdempotencyWindow, Proxies: tokens.Proxies,
@@ -85,6 +89,7 @@ func (p *process) ingestConfig(tokens access.TokensConfig) (ingest.Config, error
 	}
 	return ingest.Config{
 		Farm: farmConfig, Debci: p.debciConfig(), Testflinger: p.testflingerConfig(), Jobs: jobsConfig(c),
+		Files: filesConfig(c), Webhooks: webhooks,
 		SubmissionBytes: c.Jobs.KeptBytes, Tokens: tokens, KeepKeys: c.Ingest.IdempotencyWindow,
 	}, nil
 }
@@ -95,7 +100,7 @@ func (p *process) composeIngest(settings ingest.Config) error {
 	var err error
 	p.ingest, err = ingest.New(settings, ingest.Dependencies{
 		Client: p.log, Appender: p.appender, Registry: p.registry, Runs: p.runs, Jobs: p.jobs, Keyring: p.keys, Packer: p.packer,
-		StoredRun: look.storedRun, StoredKey: storedKeysOf(look), Run: look.run, DeadLetter: look.deadLetter,
+		Blobs: p.blobs, StoredRun: look.storedRun, StoredKey: storedKeysOf(look), Run: look.run, DeadLetter: look.deadLetter,
 		FindSubmissions: look.submissions, TestflingerTokens: p.tokens, Agents: look.agents, FindJob: look.jobWithID, Pieces: look.pieces,
 		Rejected: p.rejected, DebciTest: look.debciTest, DebciPrivate: look.debciPrivate,
 		Now: time.Now, Metrics: p.metrics, Logger: p.logger,

@@ -23,7 +23,7 @@ func Tables(c config.Config) ([]route.Route, error) {
 		return nil, err
 	}
 	settings := ingest.DefaultConfig()
-	settings.Testflinger.Generation = generation
+	settings.Testflinger.Generation, settings.Files = generation, filesConfig(c)
 	writes, err := ingest.New(settings, ingest.Dependencies{
 		Client: &eventlog.Client{}, Metrics: prometheus.NewRegistry(), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -66,8 +66,10 @@ type writer struct {
 	now     time.Time
 	// keyID is the key that the log names; empty before it does.
 	keyID string
-	// wanted are the blobs that saved records refer to, each with one such record, until they are saved.
-	wanted map[string]string
+	// wanted are the blobs that saved records refer to, until they are saved: each with those records, by the events' ids.
+	wanted map[string]map[string]string
+	// expired are the events whose files are kept no longer, so that their blobs may be gone.
+	expired map[string]bool
 }
 
 // Write saves the installation while it runs. The log is read to the end that it had at the call; blobs come after it,
@@ -75,7 +77,7 @@ type writer struct {
 func Write(ctx context.Context, to io.Writer, source Source) (Summary, error) {
 	counter := &counting{to: to}
 	packed := gzip.NewWriter(counter)
-	w := &writer{source: source, tar: tar.NewWriter(packed), now: time.Now().UTC(), wanted: map[string]string{}}
+	w := &writer{source: source, tar: tar.NewWriter(packed), now: time.Now().UTC(), wanted: map[string]map[string]string{}, expired: map[string]bool{}}
 	err := w.write(ctx)
 	if err == nil {
 		err = errors.Join(w.tar.Close(), packed.Close())
@@ -115,11 +117,23 @@ func (w *writer) write(ctx context.Context) error {
 	if err := w.writeBlobs(ctx); err != nil {
 		return err
 	}
-	for sum, record := range w.wanted {
-		return fmt.Errorf("the blob store does not have %s, which the record at %s refers to (%d blobs are missing): "+
-			"is MILLRACE_BLOB the store of this installation?", sum, record, len(w.wanted))
+	if err := w.missing(); err != nil {
+		return err
 	}
 	return w.writeKeys()
+}
+
+// missing tells of a blob that a saved record needs and that is not saved.
+func (w *writer) missing() error {
+	for sum, records := range w.wanted {
+		for id, place := range records {
+			if !w.expired[id] {
+				return fmt.Errorf("the blob store does not have %s, which the record at %s refers to: "+
+					"is MILLRACE_BLOB the store of this installation?", sum, place)
+			}
+		}
+	}
+	return nil
 }
 
 func (w *writer) add(name string, content []byte) error {
@@ -201,8 +215,14 @@ func (w *writer) writePart(partition eventlog.Partition, part int, epoch uint32,
 
 // look notes what the backup must have for a record, and refuses a log whose secrets the key does not open.
 func (w *writer) look(r *eventlog.Record) error {
-	if r.DataRef != "" {
-		w.wanted[r.DataRef] = fmt.Sprintf("%s=%d", r.Partition, r.Offset)
+	switch {
+	case r.Type == fileExpired():
+		w.expired[string(r.Key)] = true
+	case r.DataRef != "":
+		if w.wanted[r.DataRef] == nil {
+			w.wanted[r.DataRef] = map[string]string{}
+		}
+		w.wanted[r.DataRef][r.ID.String()] = fmt.Sprintf("%s=%d", r.Partition, r.Offset)
 	}
 	if w.keyID != "" || r.Partition.Topic != eventlog.Registry || r.Malformed != nil {
 		return nil
@@ -218,6 +238,11 @@ func (w *writer) look(r *eventlog.Record) error {
 			w.keyID, w.source.KeyFile, w.source.KeyID)
 	}
 	return nil
+}
+
+// fileExpired is the type of the event that says that a file is kept no longer.
+func fileExpired() string {
+	return string((&event.JobFileExpired{}).ProtoReflect().Descriptor().FullName())
 }
 
 func (w *writer) archived(epoch uint32, r *eventlog.Record) *event.ArchivedRecord {

@@ -26,6 +26,8 @@ type Config struct {
 	Processor Processor `koanf:"processor"`
 	Query     Query     `koanf:"query"`
 	Jobs      Jobs      `koanf:"jobs"`
+	Files     Files     `koanf:"files"`
+	Webhooks  Webhooks  `koanf:"webhooks"`
 	Proxy     Proxy     `koanf:"proxy"`
 
 	PgPerfFarm  PgPerfFarm  `koanf:"pgperffarm"`
@@ -109,6 +111,23 @@ type Jobs struct {
 	KeptBytes    int           `koanf:"kept_bytes" doc:"Memory for submissions that wait to be handed out; others are read again when they are."`
 }
 
+// Files bounds artifacts of jobs and attachments to them.
+type Files struct {
+	MaxBytes int64         `koanf:"max_bytes" doc:"Largest artifact or attachment; beyond: 413."`
+	Timeout  time.Duration `koanf:"timeout" doc:"Longest time in which one may arrive; beyond: 408."`
+	Keep     time.Duration `koanf:"keep" doc:"How long they are kept; 0: for ever."`
+}
+
+// Webhooks bounds what others may have Millrace call: deliveries to subscribers, events of Testflinger's jobs.
+type Webhooks struct {
+	AllowPrivate     []string      `koanf:"allow_private" doc:"Networks, addresses and names of hosts that may be called although they are not public: 10.1.0.0/16, 127.0.0.1, ci.example.org. The origins of testflinger.webhook_origins may be called too."`
+	Timeout          time.Duration `koanf:"timeout" doc:"How long a subscriber may take to answer a delivery."`
+	MaxPause         time.Duration `koanf:"max_pause" doc:"Longest pause between two attempts of a delivery; the first is a second."`
+	Window           time.Duration `koanf:"window" doc:"How long a delivery may fail before its subscription is paused, until an operator resumes it."`
+	AtOnce           int           `koanf:"at_once" doc:"Deliveries in flight for one subscription and partition of the log."`
+	MaxSubscriptions int           `koanf:"max_subscriptions" doc:"Subscriptions; beyond: 409."`
+}
+
 // Proxy says where the proxy finds the services.
 type Proxy struct {
 	Ingest string `koanf:"ingest" doc:"URL of the ingest service."`
@@ -178,6 +197,8 @@ func Default() Config {
 		Jobs:        Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, MaxWaiting: 4096, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
 		Proxy:       Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
 		PgPerfFarm:  PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
+		Files:       Files{MaxBytes: 4 << 30, Timeout: time.Hour, Keep: 7 * 24 * time.Hour},
+		Webhooks:    Webhooks{Timeout: 10 * time.Second, MaxPause: 5 * time.Minute, Window: 24 * time.Hour, AtOnce: 4, MaxSubscriptions: 100},
 		Testflinger: Testflinger{API: "seed", Requeues: 3, RequestBytes: 16<<20 - 1},
 		Debci: Debci{
 			Suites: []string{"unstable", "testing", "stable"}, Architectures: []string{"amd64", "arm64"},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/processor/webhook"
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
@@ -181,6 +182,10 @@ func (c Config) Validate() error {
 		known := func(t eventlog.Topic) bool { return t.Name == topic }
 		bad(!slices.ContainsFunc(eventlog.Topics(1), known), "engines.retention: there is no topic %q", topic)
 	}
+	bad(c.Files.MaxBytes < 1, "files.max_bytes: %d lets no file in: allow at least 1", c.Files.MaxBytes)
+	bad(c.Files.Timeout < time.Second, "files.timeout: %s is less than a second", c.Files.Timeout)
+	bad(c.Files.Keep != 0 && c.Files.Keep < time.Minute, "files.keep: %s is neither 0 nor at least a minute", c.Files.Keep)
+	errs = append(errs, c.Webhooks.validate()...)
 	errs = append(errs, c.PgPerfFarm.validate()...)
 	errs = append(errs, c.Testflinger.validate()...)
 	errs = append(errs, c.Debci.validate()...)
@@ -196,6 +201,26 @@ func isAddress(text string) bool {
 	}
 	_, err := netip.ParseAddr(text)
 	return err == nil
+}
+
+func (c Webhooks) validate() []error {
+	var errs []error
+	if _, err := webhook.ParseAllowed(c.AllowPrivate); err != nil {
+		errs = append(errs, fmt.Errorf("webhooks.allow_private: %w", err))
+	}
+	if c.Timeout < 100*time.Millisecond || c.Timeout > time.Minute {
+		errs = append(errs, fmt.Errorf("webhooks.timeout: %s is not between 100ms and 1m", c.Timeout))
+	}
+	if c.MaxPause < time.Second || c.Window < c.MaxPause {
+		errs = append(errs, fmt.Errorf("webhooks.max_pause: %s is not between a second and webhooks.window, %s", c.MaxPause, c.Window))
+	}
+	if c.AtOnce < 1 || c.AtOnce > 64 {
+		errs = append(errs, fmt.Errorf("webhooks.at_once: %d is not between 1 and 64", c.AtOnce))
+	}
+	if c.MaxSubscriptions < 0 || c.MaxSubscriptions > 1000 {
+		errs = append(errs, fmt.Errorf("webhooks.max_subscriptions: %d is not between 0 and 1000", c.MaxSubscriptions))
+	}
+	return errs
 }
 
 func (c PgPerfFarm) validate() []error {
