@@ -74,7 +74,7 @@ func (n *Native) jobs() route.Route {
 			{Name: "family", Enum: families(), Description: "Those that were submitted to an API."},
 			textParam("state", "Those in a state: waiting, running, cancelled, complete, … ."),
 			flagParam("ended", "Those that have ended, or those that live."),
-			textParam("worker", "Those whose newest change was made by somebody, as an agent or a token."),
+			textParam("worker", "Those that somebody got, or reported on: an agent or a token, by name."),
 			flagParam("mine", "Those that the caller's token submitted."),
 			textParam("name", "Those with a name."), textParam("parent", "Those of a parent, as the client named it."),
 			{Name: "tag", MaxLength: maxName, Repeated: true, Description: "Those with a tag; given several times, with all of them."},
@@ -124,13 +124,9 @@ func jobParam() route.Param {
 
 // job reads a job that the caller may see. Others are as good as none.
 func readJob(ctx context.Context, v *lab.View, id string, public bool) (*lab.Job, error) {
-	named, ok := jobs.ParseID(id)
-	if !ok {
-		return nil, route.Errorf(http.StatusNotFound, "there is no job %q: ids are job-N, debci-N and testflinger-UUID", shorten(id))
-	}
-	job, err := v.Job(ctx, named)
-	if err == nil && (job == nil || public && job.Private) {
-		err = route.Errorf(http.StatusNotFound, "there is no job %q", shorten(id))
+	job, err := v.JobNamed(ctx, id, public)
+	if err == nil && job == nil {
+		err = route.Errorf(http.StatusNotFound, "there is no job %q: ids are job-N, debci-N and testflinger-UUID", shorten(id))
 	}
 	return job, err
 }

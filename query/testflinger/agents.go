@@ -1,7 +1,7 @@
 package testflinger
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,154 +9,113 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/gin-gonic/gin"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/native/lab"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// agent is an agent's object (7): what it ever said of itself, and what is known besides.
-type agent struct {
-	name    string
-	queues  []string
-	members map[string]any
-}
-
-// agents reads the agents that were heard of lately, by name; with name, that one.
-func (r *reading) agents(name string) ([]*agent, error) {
-	var found []*agent
-	err := r.query(`SELECT name, field, value FROM {db}.testflinger_agents FINAL
-		WHERE (? = '' OR name = ?) AND name IN (SELECT name FROM {db}.testflinger_agents WHERE field = ? AND at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))
-		ORDER BY name, field`, func(rows driver.Rows) error {
-		var of, field, value string
-		if err := rows.Scan(&of, &field, &value); err != nil {
-			return err
-		}
-		if len(found) == 0 || found[len(found)-1].name != of {
-			if len(found) == r.MaxRows {
-				return route.Errorf(http.StatusServiceUnavailable, "there are more than %d agents", r.MaxRows)
-			}
-			found = append(found, &agent{name: of, members: map[string]any{"name": of}})
-		}
-		return found[len(found)-1].add(field, value)
-	}, name, name, projection.AgentUpdated, r.Now().Add(-testflinger.RememberedFor).UnixMilli())
-	return found, err
-}
-
-func (a *agent) add(field, value string) error {
-	if field != projection.AgentQueues {
-		a.members[field] = value
-		return nil
+// agents reads the agents that were heard of lately; with name, that one.
+func (r *reading) agents(name string) ([]*lab.Agent, error) {
+	agents, err := r.Reader.At(r.generation).Agents(r.ctx, name, lab.AgentsSince(r.Now()), r.MaxRows)
+	if tooMany, is := errors.AsType[*lab.TooMany](err); is {
+		return nil, route.Errorf(http.StatusServiceUnavailable, "%v", tooMany)
 	}
-	if err := json.Unmarshal([]byte(value), &a.queues); err != nil {
-		return fmt.Errorf("read the queues of agent %s: %w", a.name, err)
-	}
-	a.members[field] = a.queues
-	return nil
+	return agents, err
 }
 
-// addStreaks adds how many provisionings in a row went the same way (7).
-func (r *reading) addStreaks(agents []*agent) error {
-	byName := make(map[string]*agent, len(agents))
-	names := make([]string, len(agents))
-	for i, a := range agents {
-		byName[a.name], names[i] = a, a.name
+// object is an agent's object (7): what it ever said of itself, and what is known besides.
+func object(a *lab.Agent) map[string]any {
+	members := map[string]any{"name": a.Name}
+	for field, value := range a.Said {
+		members[field] = value
 	}
-	return r.query(`SELECT agent, max(passed) > max(failed) AS passes, uniqExactIf(event_id, version > least(passed, failed)) AS streak
-		FROM (SELECT agent, event_id, version, maxIf(version, exit_code = 0) OVER (PARTITION BY agent) AS passed,
-			maxIf(version, exit_code != 0) OVER (PARTITION BY agent) AS failed
-			FROM {db}.testflinger_provisions WHERE agent IN (?))
-		GROUP BY agent`, func(rows driver.Rows) error {
-		var name string
-		var passes bool
-		var streak uint64
-		if err := rows.Scan(&name, &passes, &streak); err != nil {
-			return err
-		}
-		kind := "fail"
-		if passes {
-			kind = "pass"
-		}
-		byName[name].members["provision_streak_type"], byName[name].members["provision_streak_count"] = kind, streak
-		return nil
-	}, names)
+	if a.Queues != nil {
+		members["queues"] = a.Queues
+	}
+	if a.Streak > 0 {
+		members["provision_streak_type"] = map[bool]string{true: "pass", false: "fail"}[a.Passes]
+		members["provision_streak_count"] = a.Streak
+	}
+	return members
 }
 
-// addOwners adds who owns those queues of agents that are restricted and owned (7).
-func (t *Testflinger) addOwners(agents []*agent) {
+// restrictions give, for each agent, who owns those of its queues that are restricted and owned (7).
+func (t *Testflinger) restrictions(agents []*lab.Agent) []map[string][]string {
 	owners := map[string][]string{}
 	t.Registry.View(func(s *registry.State) {
 		for _, a := range agents {
-			for _, queue := range a.queues {
+			for _, queue := range a.Queues {
 				if _, known := owners[queue]; !known && s.Testflinger.Restricted[queue] {
 					owners[queue] = t.owners(s, queue)
 				}
 			}
 		}
 	})
-	for _, a := range agents {
-		restricted := map[string][]string{}
-		for _, queue := range a.queues {
+	list := make([]map[string][]string, len(agents))
+	for i, a := range agents {
+		list[i] = map[string][]string{}
+		for _, queue := range a.Queues {
 			if len(owners[queue]) > 0 {
-				restricted[queue] = owners[queue]
+				list[i][queue] = owners[queue]
 			}
 		}
-		a.members["restricted_to"] = restricted
 	}
+	return list
 }
 
-// agentList reads agents with all that is known of them.
-func (t *Testflinger) agentList(c *gin.Context, name string) (agents []*agent, err error) {
+// objects reads agents with all that is known of them.
+func (t *Testflinger) objects(c *gin.Context, name string) ([]map[string]any, error) {
 	if err := t.Registry.CatchUp(c.Request.Context()); err != nil {
 		return nil, outOfReach(err)
 	}
-	err = t.read(c, func(r *reading) error {
-		if agents, err = r.agents(name); err != nil {
-			return err
-		}
-		return r.addStreaks(agents)
+	var agents []*lab.Agent
+	err := t.read(c, func(r *reading) (err error) {
+		agents, err = r.agents(name)
+		return err
 	}, eventlog.Results)
-	if err == nil {
-		t.addOwners(agents)
+	if err != nil {
+		return nil, err
 	}
-	return agents, err
+	list := make([]map[string]any, len(agents))
+	for i, restricted := range t.restrictions(agents) {
+		list[i] = object(agents[i])
+		list[i]["restricted_to"] = restricted
+	}
+	return list, nil
 }
 
 // allAgents answers GET /v1/agents/data (7).
 func (t *Testflinger) allAgents(c *gin.Context) {
-	agents, err := t.agentList(c, "")
+	agents, err := t.objects(c, "")
 	if err != nil {
 		route.Refuse(c, err)
 		return
 	}
-	list := make([]map[string]any, len(agents))
-	for i, a := range agents {
-		list[i] = a.members
-	}
-	answer(c, http.StatusOK, list)
+	answer(c, http.StatusOK, agents)
 }
 
 // oneAgent answers GET /v1/agents/data/{agent_name} (7).
 func (t *Testflinger) oneAgent(c *gin.Context) {
-	agents, err := t.agentList(c, c.Param(agentParam))
+	agents, err := t.objects(c, c.Param(agentParam))
 	switch {
 	case err != nil:
 		route.Refuse(c, err)
 	case len(agents) == 0:
 		answer(c, http.StatusNotFound, struct{}{})
 	default:
-		answer(c, http.StatusOK, agents[0].members)
+		answer(c, http.StatusOK, agents[0])
 	}
 }
 
 // queueAgents answers GET /v1/queues/{queue_name}/agents: agents as far as the queue's users need them (7).
 func (t *Testflinger) queueAgents(c *gin.Context) {
 	queue := c.Param(queueParam)
-	var agents []*agent
+	var agents []*lab.Agent
 	err := t.read(c, func(r *reading) (err error) {
 		agents, err = r.agents("")
 		return err
@@ -167,12 +126,12 @@ func (t *Testflinger) queueAgents(c *gin.Context) {
 	}
 	list := []map[string]any{}
 	for _, a := range agents {
-		if !slices.Contains(a.queues, queue) {
+		if !slices.Contains(a.Queues, queue) {
 			continue
 		}
-		shown := map[string]any{}
+		shown, all := map[string]any{}, object(a)
 		for _, member := range []string{"name", "state", "queues", "location", "provision_type", "job_id", "comment"} {
-			if value, said := a.members[member]; said {
+			if value, said := all[member]; said {
 				shown[member] = value
 			}
 		}

@@ -18,8 +18,9 @@ func (u *UI) functions() template.FuncMap {
 		"asset": u.assets.address, "link": link, "number": number, "count": func(n any) string { return grouped(fmt.Sprint(n)) },
 		"date": date, "moment": moment, "iso": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"exact": exact, "short": short, "bytes": size, "seconds": seconds, "unit": unit, "title": metricTitle, "plural": plural,
-		"signed": signed,
-		"clip":   func(text string) string { return clip(text, textShown) }, "excerpt": func(text string) string { return clip(text, titleShown) },
+		"signed": signed, "instant": instant, "short8": func(id string) string { return clip(id, 8) },
+		"phaseName": func(name string) string { return strings.ReplaceAll(name, "_", " ") }, "stateStyle": stateStyle, "changeTitle": changeTitle,
+		"clip": func(text string) string { return clip(text, textShown) }, "excerpt": func(text string) string { return clip(text, titleShown) },
 	}
 }
 
@@ -90,8 +91,11 @@ func signed(fraction float64) string {
 
 func exact(value float64) string { return strconv.FormatFloat(value, 'g', -1, 64) }
 
-func date(t time.Time) string   { return t.UTC().Format("2 Jan 2006") }
-func moment(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04") }
+func date(t time.Time) string { return t.UTC().Format("2 Jan 2006") }
+
+// instant shows a time to the second.
+func instant(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04:05") }
+func moment(t time.Time) string  { return t.UTC().Format("2 Jan 2006 15:04") }
 
 // short cuts a commit as git shows it.
 func short(commit string) string {

@@ -17,7 +17,7 @@ func (u *UI) parse() (map[string]*template.Template, error) {
 		return nil, fmt.Errorf("parse the pages' layout: %w", err)
 	}
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"overview", "machine", "trend", "trendruns", "run", "letters", "letter", "docs", "error"} {
+	for _, name := range []string{"overview", "machine", "trend", "trendruns", "run", "queues", "queue", "jobs", "job", "agents", "agent", "letters", "letter", "docs", "error"} {
 		page, err := layout.Clone()
 		if err == nil {
 			page, err = page.ParseFS(templateFiles, "templates/"+name+".html")

@@ -1,5 +1,5 @@
-// Package ui is the web pages under /ui: what the lab holds, machines and their history, trends, runs, and for operators
-// the dead letters; and /docs, which shows the description of every API.
+// Package ui is the web pages under /ui: what the lab holds, machines and their history, trends, runs, queues, jobs and
+// agents, and for operators the dead letters; and /docs, which shows the description of every API.
 //
 // Pages are rendered here and kept like other answers. Scripts draw charts from the tables that stand beside them and
 // make forms quicker; nothing is fetched from another host, and nothing in a page can run but the embedded scripts.
@@ -31,7 +31,9 @@ const API = "ui"
 type Config struct {
 	Answers *fresh.Answers
 	Reader  *lab.Reader
-	Now     func() time.Time
+	// Packer gives what was submitted for jobs, and what they put out.
+	Packer lab.Unpacker
+	Now    func() time.Time
 	// Authorize finds out who sent a request, as for Millrace's own API.
 	Authorize route.Authorizer
 	// Secure tells whether the client came by HTTPS.
@@ -86,6 +88,12 @@ func (u *UI) Routes() []route.Route {
 		u.page("/ui/trend", "Show the course of a metric", u.trend, trendParams()...),
 		u.page("/ui/trend/runs", "Show the runs behind a point of a trend", u.trendRuns, trendRunsParams()...),
 		u.page("/ui/runs/:id", "Show a run", u.run, append(id, route.Param{Name: "result", Type: route.Integer, Description: "The result whose seconds are shown."})...),
+		u.page("/ui/queues", "Show the queues", u.queues),
+		u.page("/ui/queue", "Show a queue", u.queue, queueParams()...),
+		u.page("/ui/jobs", "List jobs", u.jobs, jobsParams()...),
+		u.page("/ui/jobs/:id", "Show a job", u.job, route.Param{Name: "id", MaxLength: 1000, Description: "Its id: job-N, debci-N or testflinger-UUID."}),
+		u.page("/ui/agents", "Show the agents", u.agents),
+		u.page("/ui/agents/:name", "Show an agent", u.agent, route.Param{Name: "name", MaxLength: 1000, Description: "Its name."}),
 		operators(u.page("/ui/dead-letters", "Show records that could not be projected", u.letters, letters)),
 		operators(u.page("/ui/dead-letters/:id", "Show a dead letter", u.letter, route.Param{Name: "id", Description: "Its id, a UUID."})),
 		frontRoute(), u.docsRoute(), u.signInRoute(), u.signOutRoute(), u.assetRoute(),
@@ -119,6 +127,8 @@ type sight struct {
 	scope    fresh.Scope
 	template string
 	tab      string
+	// seen is what of the visitor the page depends on.
+	seen string
 	// expires is when the page stops being right by the passing of time; zero for never.
 	expires time.Time
 	// read gives what the page shows, and its title.
@@ -152,7 +162,7 @@ func (u *UI) show(c *gin.Context, understand func(*gin.Context) (sight, error)) 
 	if err != nil {
 		return err
 	}
-	body, err := u.Answers.Get(c.Request.Context(), c.Request.Header, s.scope, "ui"+c.Request.URL.RequestURI()+s.expires.Format(time.RFC3339),
+	body, err := u.Answers.Get(c.Request.Context(), c.Request.Header, s.scope, "ui"+c.Request.URL.RequestURI()+s.expires.Format(time.RFC3339)+s.seen,
 		func(ctx context.Context, at fresh.At) (cache.Value, error) {
 			title, data, err := s.read(ctx, u.Reader.At(at.Generation))
 			if err != nil {

@@ -17,32 +17,36 @@ import (
 	"github.com/gin-gonic/gin"
 	nethtml "golang.org/x/net/html"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/pgperffarm/farmdoc"
 	"github.com/millrace/millrace/query/native"
 	"github.com/millrace/millrace/query/native/labtest"
 	"github.com/millrace/millrace/query/ui"
+	"github.com/millrace/millrace/schemas/blob"
+	documents "github.com/millrace/millrace/schemas/document"
+	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/route"
 )
 
 // tokens is who may do what: reads are open unless they are closed, and two tokens are known.
 type tokens struct{ closed bool }
 
-func (k tokens) authorize(c *gin.Context, access route.Access) (any, error) {
+func (k tokens) authorize(c *gin.Context, wanted route.Access) (any, error) {
 	token, given := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
 	caller, known := map[string]route.Caller{"viewer-token": route.Viewer, "operator-token": route.Operator}[token]
 	switch {
-	case access == route.Anyone:
+	case wanted == route.Anyone:
 		return nil, nil
-	case !given && !k.closed && access.Allows(route.Local):
+	case !given && !k.closed && wanted.Allows(route.Local):
 		return nil, nil
 	case !given:
 		return nil, route.Errorf(http.StatusUnauthorized, "this wants a token")
 	case !known:
 		return nil, route.Errorf(http.StatusUnauthorized, "the token is not known, or was revoked")
-	case !access.Allows(caller):
+	case !wanted.Allows(caller):
 		return nil, route.Errorf(http.StatusForbidden, "the token has the role %s", caller)
 	}
-	return caller, nil
+	return access.Bearer{Name: token, Role: map[route.Caller]event.Role{route.Viewer: event.Role_ROLE_VIEWER, route.Operator: event.Role_ROLE_OPERATOR}[caller]}, nil
 }
 
 type site struct {
@@ -53,9 +57,28 @@ type site struct {
 
 func serve(t *testing.T, l *labtest.Lab, k tokens) site {
 	t.Helper()
-	config := ui.Config{Now: time.Now, Authorize: k.authorize, Secure: func(*http.Request) bool { return false }}
+	return serveAt(t, l, k, time.Now)
+}
+
+func newPacker(t *testing.T) *documents.Packer {
+	t.Helper()
+	blobs, err := blob.Open(t.Context(), "mem://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = blobs.Close() })
+	packer, err := documents.NewPacker(blobs, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packer
+}
+
+func serveAt(t *testing.T, l *labtest.Lab, k tokens, now func() time.Time) site {
+	t.Helper()
+	config := ui.Config{Now: now, Authorize: k.authorize, Secure: func(*http.Request) bool { return false }}
 	if l != nil {
-		config.Answers, config.Reader = l.Answers, l.Reader
+		config.Answers, config.Reader, config.Packer = l.Answers, l.Reader, newPacker(t)
 	}
 	u, err := ui.New(config)
 	if err != nil {

@@ -35,7 +35,7 @@ type Job struct {
 	State       string    `json:"state" ch:"-" doc:"waiting, running, cancelled, complete, …; what a worker reports may be any text"`
 	Ended       bool      `json:"ended" ch:"-" doc:"nothing follows"`
 	Attempt     uint32    `json:"attempt" ch:"-" doc:"number of hand-outs so far"`
-	Worker      string    `json:"worker" ch:"-" doc:"who made the newest change, or got the job by it; empty when neither"`
+	Worker      string    `json:"worker" ch:"-" doc:"who got the job last, or reported on it"`
 	ChangedAt   time.Time `json:"changed_at" ch:"-" doc:"when the newest change was"`
 }
 
@@ -45,9 +45,14 @@ type jobState struct {
 	At      time.Time `ch:"at"`
 	State   string    `ch:"state"`
 	Attempt uint32    `ch:"attempt"`
-	Worker  string    `ch:"asker"`
 	Ended   bool      `ch:"ended"`
 	Result  string    `ch:"result"`
+}
+
+// jobWorker is who got a job last, or reported on it.
+type jobWorker struct {
+	Number uint64 `ch:"seq"`
+	Worker string `ch:"worker"`
 }
 
 var (
@@ -94,6 +99,9 @@ func (f *JobFilter) submission() (w where) {
 	if f.Owner != "" {
 		w.and("owner = unhex(?)", f.Owner)
 	}
+	if f.Worker != "" {
+		w.and("seq IN (SELECT seq FROM {db}.job_changes WHERE asker = ?)", f.Worker)
+	}
 	if !f.ByChange {
 		w.since(jobSubmitted, f.From, f.To)
 	}
@@ -105,7 +113,6 @@ func (f *JobFilter) submission() (w where) {
 
 func (f *JobFilter) state() (w where) {
 	equal(&w, "state", f.State)
-	equal(&w, "asker", f.Worker)
 	w.is("ended", f.Ended)
 	if f.ByChange {
 		w.since(jobChanged, f.From, f.To)
@@ -172,7 +179,11 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		return nil, err
 	}
 	states, err := byID(ctx, v, "job_states FINAL", "seq", numbers, func(s *jobState) uint64 { return s.Number },
-		[]string{"seq", "at", "state", "attempt", "asker", "ended"})
+		[]string{"seq", "at", "state", "attempt", "ended"})
+	if err != nil {
+		return nil, err
+	}
+	workers, err := v.workers(ctx, numbers)
 	if err != nil {
 		return nil, err
 	}
@@ -181,11 +192,28 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		if job, ok := rows[number]; ok {
 			state := states[number]
 			job.ID = jobs.ID(familyNamed(job.Family), number, job.JobID)
-			job.State, job.Ended, job.Attempt, job.Worker, job.ChangedAt = state.State, state.Ended, state.Attempt, state.Worker, state.At
+			job.State, job.Ended, job.Attempt, job.ChangedAt = state.State, state.Ended, state.Attempt, state.At
+			job.Worker = workers[number]
 			found = append(found, job)
 		}
 	}
 	return found, v.publish(ctx, found)
+}
+
+// workers tells who works, or worked, on jobs.
+func (v *View) workers(ctx context.Context, numbers []uint64) (map[uint64]string, error) {
+	workers := make(map[uint64]string, len(numbers))
+	if len(numbers) == 0 {
+		return workers, nil
+	}
+	rows, err := scan[jobWorker](ctx, v, "who works on jobs", in(v.database, `SELECT seq, argMax(asker, (epoch, offset)) AS worker
+FROM {db}.job_changes
+WHERE seq IN (?) AND asker != ''
+GROUP BY seq`), numbers)
+	for _, row := range rows {
+		workers[row.Number] = row.Worker
+	}
+	return workers, err
 }
 
 func familyNamed(name string) event.JobFamily {
@@ -241,6 +269,20 @@ func (v *View) Job(ctx context.Context, named jobs.Reference) (*Job, error) {
 		return nil, err
 	}
 	return current(found, projection.FamilyName(named.Family)), nil
+}
+
+// JobNamed finds the job with a native id, if the reader may see it; nil when there is none. public is for readers who may
+// see what everybody may.
+func (v *View) JobNamed(ctx context.Context, id string, public bool) (*Job, error) {
+	named, ok := jobs.ParseID(id)
+	if !ok {
+		return nil, nil
+	}
+	job, err := v.Job(ctx, named)
+	if err != nil || job == nil || public && job.Private {
+		return nil, err
+	}
+	return job, nil
 }
 
 // current chooses among the jobs of a family with one id, the newest first.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,4 +50,32 @@ func (v *View) Output(ctx context.Context, job, kind string, after uint64, limit
 	}
 	text += "\nORDER BY version\nLIMIT 1 BY event_id\nLIMIT ?"
 	return scan[Piece](ctx, v, "a job's output", in(v.database, text), append(values, limit)...)
+}
+
+// OutputPart is a part of a job's output that can be read by itself: of one kind, and of one phase where the worker says
+// which it is in.
+type OutputPart struct {
+	Kind  string `ch:"kind"`
+	Phase string `ch:"phase"`
+}
+
+// OutputParts lists the parts of a job's output, in the order in which they began.
+func (v *View) OutputParts(ctx context.Context, job string) ([]OutputPart, error) {
+	return scan[OutputPart](ctx, v, "the parts of a job's output", in(v.database, `SELECT kind, phase
+FROM {db}.job_output
+WHERE job_id = ?
+GROUP BY kind, phase
+ORDER BY min(version)`), job)
+}
+
+// OutputTail reads the newest pieces of a part of a job's output, the oldest of them first.
+func (v *View) OutputTail(ctx context.Context, job string, part OutputPart, limit int) ([]Piece, error) {
+	pieces, err := scan[Piece](ctx, v, "the end of a job's output", in(v.database, "SELECT "+strings.Join(columnsOf[Piece](nil), ", ")+`
+FROM {db}.job_output
+WHERE job_id = ? AND kind = ? AND phase = ?
+ORDER BY version DESC
+LIMIT 1 BY event_id
+LIMIT ?`), job, part.Kind, part.Phase, limit)
+	slices.Reverse(pieces)
+	return pieces, err
 }

@@ -283,4 +283,58 @@ class Chart {
   }
 }
 
+// Regions with data-live are read again every so many seconds: the page is asked for as a whole, which costs its server
+// little while nothing has happened, and what differs takes the old one's place. A region that comes without the mark is
+// read no more.
+class Live {
+  constructor(region) {
+    this.region = region;
+    this.shown = region.innerHTML;
+  }
+
+  // replace puts the region's new content in, and keeps what the reader has opened and how far they have scrolled.
+  replace(next) {
+    if (!next.hasAttribute("data-live")) this.region.removeAttribute("data-live");
+    if (next.innerHTML === this.shown) return;
+    this.shown = next.innerHTML;
+    const opened = new Map([...this.region.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
+    const scrolled = new Map([...this.region.querySelectorAll("pre[id]")].map((p) => [p.id, atEnd(p) ? Infinity : p.scrollTop]));
+    this.region.replaceChildren(...next.cloneNode(true).childNodes);
+    for (const details of this.region.querySelectorAll("details[id]")) if (opened.has(details.id)) details.open = opened.get(details.id);
+    for (const pre of this.region.querySelectorAll("pre[id]")) toEnd(pre, scrolled.get(pre.id));
+    for (const figure of this.region.querySelectorAll("figure.chart")) new Chart(figure);
+  }
+}
+
+const atEnd = (pre) => pre.dataset.tail !== undefined && pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4;
+
+function toEnd(pre, top = Infinity) {
+  if (pre.dataset.tail !== undefined || top !== Infinity) pre.scrollTop = Math.min(top, pre.scrollHeight);
+}
+
+const lives = [...document.querySelectorAll("[data-live]")].map((region) => new Live(region)); // before charts are drawn into them
 for (const figure of document.querySelectorAll("figure.chart")) new Chart(figure);
+for (const pre of document.querySelectorAll("pre[data-tail]")) toEnd(pre);
+
+async function refresh() {
+  const due = lives.filter((live) => live.region.hasAttribute("data-live"));
+  if (due.length === 0) return;
+  const seconds = Math.min(...due.map((live) => Number(live.region.dataset.live)));
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  if (!document.hidden) {
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.ok) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        for (const live of due) {
+          const next = page.getElementById(live.region.id);
+          if (next) live.replace(next);
+        }
+      }
+    } catch {
+      // The server is away: the next round asks again.
+    }
+  }
+  refresh();
+}
+refresh();

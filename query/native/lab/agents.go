@@ -1,0 +1,152 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/millrace/millrace/processor/projection"
+	"github.com/millrace/millrace/processor/testflinger"
+)
+
+// Agent is an agent of Testflinger's: what it ever said of itself, and how its provisionings went.
+type Agent struct {
+	Name string
+	// Said are the fields that it ever gave, but for its queues.
+	Said map[string]string
+	// Queues are those that it serves; nil when it never said.
+	Queues []string
+	// Heard is when it said something last.
+	Heard time.Time
+	// Streak counts the newest provisionings that went the same way; Passes says which.
+	Streak uint64
+	Passes bool
+}
+
+// TooMany is returned for a list that an API gives whole, and that is too long.
+type TooMany struct {
+	What  string
+	Limit int
+}
+
+func (e *TooMany) Error() string { return fmt.Sprintf("there are more than %d %s", e.Limit, e.What) }
+
+// agentField is what an agent said last of one thing.
+type agentField struct {
+	Name  string    `ch:"name"`
+	Field string    `ch:"field"`
+	Value string    `ch:"value"`
+	At    time.Time `ch:"at"`
+}
+
+// agentStreak is how an agent's newest provisionings went.
+type agentStreak struct {
+	Name   string `ch:"agent"`
+	Passes bool   `ch:"passes"`
+	Streak uint64 `ch:"streak"`
+}
+
+const agentFields = `SELECT name, field, value, at
+FROM {db}.testflinger_agents FINAL
+WHERE (? = '' OR name = ?) AND name IN (SELECT name FROM {db}.testflinger_agents
+	WHERE field = ? AND at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))
+ORDER BY name, field`
+
+// agentStreaks counts the provisionings since the last one that went the other way.
+const agentStreaks = `SELECT agent, max(passed) > max(failed) AS passes, uniqExactIf(event_id, version > least(passed, failed)) AS streak
+FROM (SELECT agent, event_id, version, maxIf(version, exit_code = 0) OVER (PARTITION BY agent) AS passed,
+	maxIf(version, exit_code != 0) OVER (PARTITION BY agent) AS failed
+FROM {db}.testflinger_provisions
+WHERE agent IN (?))
+GROUP BY agent`
+
+// Agents reads the agents that were heard of since a time, by name; with name, that one.
+func (v *View) Agents(ctx context.Context, name string, since time.Time, limit int) ([]*Agent, error) {
+	fields, err := scan[agentField](ctx, v, "agents", in(v.database, agentFields), name, name, projection.AgentUpdated, since.UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	var found []*Agent
+	byName := map[string]*Agent{}
+	for _, f := range fields {
+		a := byName[f.Name]
+		if a == nil {
+			if len(found) == limit {
+				return nil, &TooMany{"agents", limit}
+			}
+			a = &Agent{Name: f.Name, Said: map[string]string{}}
+			byName[f.Name], found = a, append(found, a)
+		}
+		if err := a.add(f); err != nil {
+			return nil, err
+		}
+	}
+	return found, v.addStreaks(ctx, byName)
+}
+
+func (a *Agent) add(f agentField) error {
+	if f.At.After(a.Heard) {
+		a.Heard = f.At
+	}
+	if f.Field != projection.AgentQueues {
+		a.Said[f.Field] = f.Value
+		return nil
+	}
+	if err := json.Unmarshal([]byte(f.Value), &a.Queues); err != nil {
+		return fmt.Errorf("read the queues of agent %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+func (v *View) addStreaks(ctx context.Context, agents map[string]*Agent) error {
+	if len(agents) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(agents))
+	for name := range agents {
+		names = append(names, name)
+	}
+	streaks, err := scan[agentStreak](ctx, v, "provisionings of agents", in(v.database, agentStreaks), names)
+	for _, s := range streaks {
+		agents[s.Name].Streak, agents[s.Name].Passes = s.Streak, s.Passes
+	}
+	return err
+}
+
+// AgentLine is a line of an agent's log.
+type AgentLine struct {
+	At   time.Time `ch:"at"`
+	Line string    `ch:"line"`
+}
+
+// AgentLog reads the newest lines of an agent's log, the oldest of them first.
+func (v *View) AgentLog(ctx context.Context, name string, limit int) ([]AgentLine, error) {
+	return scan[AgentLine](ctx, v, "an agent's log", in(v.database, `SELECT at, line
+FROM (SELECT at, line, version, ordinal FROM {db}.testflinger_agent_log WHERE agent = ?
+ORDER BY version DESC, ordinal DESC
+LIMIT 1 BY event_id, ordinal LIMIT ?)
+ORDER BY version, ordinal`), name, limit)
+}
+
+// Provision is how a provisioning went.
+type Provision struct {
+	At       time.Time `ch:"at"`
+	JobID    string    `ch:"job_id"`
+	ExitCode int64     `ch:"exit_code"`
+	Detail   string    `ch:"detail"`
+}
+
+// Provisions reads the newest provisionings of an agent, the newest first.
+func (v *View) Provisions(ctx context.Context, name string, limit int) ([]Provision, error) {
+	return scan[Provision](ctx, v, "provisionings of an agent", in(v.database, `SELECT at, job_id, exit_code, detail
+FROM {db}.testflinger_provisions
+WHERE agent = ?
+ORDER BY version DESC
+LIMIT 1 BY event_id
+LIMIT ?`), name, limit)
+}
+
+// AgentsSince is since when agents must have been heard of to be shown.
+func AgentsSince(now time.Time) time.Time { return now.Add(-testflinger.RememberedFor) }

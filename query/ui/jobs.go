@@ -1,0 +1,318 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/native/cursor"
+	"github.com/millrace/millrace/query/native/fresh"
+	"github.com/millrace/millrace/query/native/lab"
+	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/route"
+)
+
+// hasToken tells whether a visitor may see payloads and what is private.
+func hasToken(c *gin.Context) bool {
+	_, given := route.Principal[access.Bearer](c)
+	return given
+}
+
+// seen is what of the visitor a page depends on.
+func seen(public bool) string {
+	if public {
+		return " public"
+	}
+	return " with a token"
+}
+
+func jobsParams() []route.Param {
+	return []route.Param{
+		{Name: "queue", MaxLength: 1000, Description: "Those of a queue."},
+		{Name: "family", Enum: []string{"native", "debci", "testflinger"}, Description: "Those that were submitted to an API."},
+		{Name: "state", MaxLength: 1000, Description: "Those in a state."},
+		{Name: "before", Type: route.Integer, Min: 1, Max: 1 << 53, Description: "The page behind the job with this number."},
+	}
+}
+
+// jobsData is what a list of jobs shows.
+type jobsData struct {
+	Queue, State string
+	Families     []option
+	Jobs         []lab.Job
+	Before       int64
+	Newest       string
+	Older        string
+}
+
+func (u *UI) jobs(c *gin.Context) (sight, error) {
+	var filter lab.JobFilter
+	for name, field := range map[string]*string{"queue": &filter.Queue, "family": &filter.Family, "state": &filter.State} {
+		text, err := route.Text(c, name)
+		if err != nil {
+			return sight{}, err
+		}
+		*field = text
+	}
+	before, err := route.Int(c, "before")
+	if err != nil {
+		return sight{}, err
+	}
+	filter.Public = !hasToken(c)
+	return sight{
+		scope: fresh.Scope{Topics: toJobs}, template: "jobs", tab: "jobs", seen: seen(filter.Public),
+		read: func(ctx context.Context, v *lab.View) (string, any, error) {
+			data, err := readJobs(ctx, v, filter, before)
+			return "Jobs", data, err
+		},
+	}, nil
+}
+
+func readJobs(ctx context.Context, v *lab.View, filter lab.JobFilter, before int64) (*jobsData, error) {
+	page := lab.Page{Order: lab.JobOrders()[0], Limit: jobsShown}
+	if before != 0 {
+		page.After = cursor.Key{{Number: uint64(before)}}
+	}
+	found, next, err := v.Jobs(ctx, filter, page)
+	if err != nil {
+		return nil, err
+	}
+	d := &jobsData{Queue: filter.Queue, State: filter.State, Jobs: found, Before: before}
+	d.Families = []option{{"", "every API", filter.Family == ""}}
+	for _, family := range []string{"native", "debci", "testflinger"} {
+		d.Families = append(d.Families, option{family, family, filter.Family == family})
+	}
+	d.Newest = link("/ui/jobs", "queue", filter.Queue, "family", filter.Family, "state", filter.State)
+	if next != nil {
+		d.Older = link("/ui/jobs", "queue", filter.Queue, "family", filter.Family, "state", filter.State, "before", next[0].Number)
+	}
+	return d, nil
+}
+
+const (
+	// historyShown bounds the changes of a job on its page, logShown the bytes of a log, and piecesShown its pieces.
+	historyShown = 200
+	logShown     = 64 << 10
+	piecesShown  = 500
+)
+
+// jobData is what a job's page shows.
+type jobData struct {
+	lab.Job
+
+	Public bool
+	// Payload and Result are indented JSON; empty where there is none.
+	Payload, Result string
+	Phases          []phase
+	History         []lab.JobChange
+	MoreHistory     bool
+	Logs            []jobLog
+}
+
+// phase is a phase of a job of Testflinger's.
+type phase struct {
+	Name string
+	// Status is the exit status; empty where none was reported.
+	Status string
+	// Now says that the job is in this phase.
+	Now bool
+}
+
+// jobLog is the end of a part of a job's output.
+type jobLog struct {
+	ID, Title, Text string
+	// Cut says that there is more than shown.
+	Cut bool
+}
+
+func (u *UI) job(c *gin.Context) (sight, error) {
+	id, err := route.Text(c, "id")
+	if err != nil {
+		return sight{}, err
+	}
+	public := !hasToken(c)
+	return sight{
+		scope: fresh.Scope{Topics: []string{eventlog.Jobs, eventlog.Results, eventlog.JobOutput}}, template: "job", tab: "jobs", seen: seen(public),
+		read: func(ctx context.Context, v *lab.View) (string, any, error) {
+			data, err := u.readJob(ctx, v, id, public)
+			if err != nil {
+				return "", nil, err
+			}
+			return data.ID, data, nil
+		},
+	}, nil
+}
+
+func (u *UI) readJob(ctx context.Context, v *lab.View, id string, public bool) (*jobData, error) {
+	job, err := v.JobNamed(ctx, id, public)
+	if err != nil {
+		return nil, err
+	}
+	if job == nil {
+		return nil, route.Errorf(http.StatusNotFound, "there is no job %q", clip(id, titleShown))
+	}
+	d := &jobData{Job: *job, Public: public}
+	history, next, err := v.JobHistory(ctx, job.Number, lab.Page{Order: lab.JobChangeOrders()[0], Limit: historyShown})
+	if err != nil {
+		return nil, err
+	}
+	d.History, d.MoreHistory = history, next != nil
+	if !public {
+		if err := u.addPayload(ctx, v, d); err != nil {
+			return nil, err
+		}
+	}
+	if job.JobID == "" {
+		result, err := v.JobResult(ctx, job.Number)
+		d.Result = indented(result)
+		return d, err
+	}
+	return d, u.addPosted(ctx, v, d)
+}
+
+func (u *UI) addPayload(ctx context.Context, v *lab.View, d *jobData) error {
+	document, err := v.JobDocument(ctx, d.Number)
+	if err != nil || document == nil {
+		return err
+	}
+	payload, err := u.Packer.Unpack(ctx, document)
+	d.Payload = indented(payload)
+	return err
+}
+
+// indented gives JSON as people read it; "" for null.
+func indented(value jsontext.Value) string {
+	text := jsontext.Value(bytes.Clone(value))
+	if err := text.Indent(); err != nil || string(text) == "null" {
+		return ""
+	}
+	return string(text)
+}
+
+// addPosted adds the phases of a job of Testflinger's, the rest of its result, and its logs.
+func (u *UI) addPosted(ctx context.Context, v *lab.View, d *jobData) error {
+	posted, err := v.Posted(ctx, u.Packer, d.JobID)
+	if err != nil {
+		return err
+	}
+	d.addPhases(posted)
+	if err := u.addLogs(ctx, v, d); err != nil {
+		return err
+	}
+	d.addPostedLogs(posted)
+	if len(posted) == 0 {
+		return nil
+	}
+	rest, err := json.Marshal(posted, json.Deterministic(true))
+	d.Result = indented(rest)
+	return err
+}
+
+// addPhases takes the phases' statuses out of a result, in the form of either generation.
+func (d *jobData) addPhases(posted map[string]jsontext.Value) {
+	status := map[string]jsontext.Value{}
+	if json.Unmarshal(posted["status"], &status) == nil { // else it is shown as it is
+		delete(posted, "status")
+	}
+	for _, name := range testflinger.Phases() {
+		if flat := posted[name+"_status"]; flat != nil {
+			status[name] = flat
+		}
+		delete(posted, name+"_status")
+		d.Phases = append(d.Phases, phase{Name: name, Status: string(status[name]), Now: !d.Ended && d.State == name})
+	}
+}
+
+// addLogs adds the ends of what was sent piece by piece.
+func (u *UI) addLogs(ctx context.Context, v *lab.View, d *jobData) error {
+	parts, err := v.OutputParts(ctx, d.JobID)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		pieces, err := v.OutputTail(ctx, d.JobID, part, piecesShown)
+		if err != nil {
+			return err
+		}
+		var text strings.Builder
+		first := len(pieces)
+		for size := uint64(0); first > 0 && size < logShown; first-- {
+			size += pieces[first-1].Size
+		}
+		for i := range pieces[first:] {
+			piece, err := u.Packer.Unpack(ctx, pieces[first+i].Document())
+			if err != nil {
+				return err
+			}
+			_, _ = text.Write(piece)
+			if part.Phase == "" { // pieces without a number are joined by a newline
+				_ = text.WriteByte('\n')
+			}
+		}
+		d.Logs = append(d.Logs, logOf(part.Kind, part.Phase, text.String(), first > 0 || len(pieces) == piecesShown))
+	}
+	return nil
+}
+
+// logOf cuts a log to its end.
+func logOf(kind, phase, text string, cut bool) jobLog {
+	if len(text) > logShown {
+		text, cut = text[len(text)-logShown:], true
+	}
+	title := map[string]string{"output": "Output", "serial": "Serial console"}[kind]
+	if phase != "" {
+		title += ", " + strings.ReplaceAll(phase, "_", " ")
+	}
+	return jobLog{ID: "log-" + kind + "-" + phase, Title: title, Text: strings.ToValidUTF8(text, "\ufffd"), Cut: cut}
+}
+
+// addPostedLogs takes the logs out of a result that came with it as a whole.
+func (d *jobData) addPostedLogs(posted map[string]jsontext.Value) {
+	for _, name := range testflinger.Phases() {
+		for _, log := range []struct{ kind, suffix string }{{"output", "_output"}, {"serial", "_serial"}} {
+			var text string
+			value := posted[name+log.suffix]
+			if value == nil || json.Unmarshal(value, &text) != nil {
+				continue
+			}
+			delete(posted, name+log.suffix)
+			if text != "" {
+				d.Logs = append(d.Logs, logOf(log.kind, name, text, false))
+			}
+		}
+	}
+}
+
+// stateStyle is how a job's state is marked.
+func stateStyle(j lab.Job) string {
+	switch {
+	case !j.Ended && j.State == testflinger.StateWaiting:
+		return ""
+	case j.Ended && j.State != testflinger.StateComplete && j.State != testflinger.StateCompleted:
+		return "bad"
+	}
+	return "good"
+}
+
+// change words are what happened, for people.
+func changeTitle(change string, attempt uint32) string {
+	words := map[string]string{
+		"submitted": "submitted", "attachments": "attachments came", "handed_out": "handed out", "released": "given back: its asker had gone",
+		"expired": "given back: nothing was heard of it", "reported": "reported", "cancelled": "cancelled",
+	}
+	if change == "handed_out" && attempt > 1 {
+		return "handed out, time " + strconv.FormatUint(uint64(attempt), 10)
+	}
+	if title := words[change]; title != "" {
+		return title
+	}
+	return change
+}

@@ -1,0 +1,178 @@
+package ui_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millrace/millrace/query/native/lab"
+	"github.com/millrace/millrace/query/native/labtest"
+	"github.com/millrace/millrace/schemas/event"
+)
+
+// tested is the id of a job of Testflinger's.
+const tested = "11111111-1111-4111-8111-111111111111"
+
+// busy has queues with a day of jobs, and an agent that tests a board.
+func busy(t *testing.T) *labtest.Lab {
+	l := labtest.New(t)
+	l.Together(func() {
+		for hour := range 6 {
+			for range hour + 1 {
+				l.Submit("build/arm", `{"commit":"abc"}`, &event.JobLabels{Name: "nightly", Tags: []string{"slow"}}, nil)
+			}
+			l.Pass(10 * time.Minute)
+			done := l.Claim("build/arm", "builder")
+			l.Pass(50 * time.Minute)
+			l.End(done.Job.Seq, "builder", `{"status":"pass","message":"fine & well"}`)
+		}
+		l.SubmitTestflinger("rpi4", tested, `{"job_queue":"rpi4","test_data":{"test_cmds":"secret"}}`, 0)
+		l.Claim("testflinger/rpi4", "otter")
+		l.ReportTestflinger(tested, "test", false)
+		l.Say(&event.TestflingerAgentPosted{
+			Name: "otter", State: proto.String("test"), JobId: proto.String(tested), Location: proto.String("shelf 3"), Comment: proto.String("<b>new</b>"),
+			Queues: &event.TestflingerQueues{Names: []string{"rpi4"}}, Log: []string{"hello", "working"},
+		})
+		l.Say(&event.TestflingerProvisionLogged{Agent: "otter", JobId: tested, ExitCode: 46, Detail: "no link"})
+		l.Say(&event.TestflingerResultPosted{JobId: tested, Document: labtest.Inline(`{"device_info":{"device_ip":"10.0.0.9"},"status":{"setup":0,"provision":46}}`), Members: []string{"device_info", "status"}})
+		output(l, "setup", 0, "it begins\n")
+		output(l, "test", 1, "<script>alert(1)</script>\n")
+		l.Job(&event.JobSubmitted{
+			Family: event.JobFamily_JOB_FAMILY_DEBCI, Queue: "debci/unstable/amd64", Document: labtest.Inline(`{}`), Labels: &event.JobLabels{Name: "hidden", Private: true},
+		})
+	})
+	return l
+}
+
+func output(l *labtest.Lab, phase string, number int64, text string) {
+	l.Say(&event.JobOutputAppended{
+		JobId: tested, Kind: event.JobOutputKind_JOB_OUTPUT_KIND_OUTPUT, Phase: phase, Fragment: proto.Int64(number),
+		FragmentTime: proto.Int64(l.Now.UnixMilli()), Document: labtest.Inline(text),
+	})
+}
+
+func serveBusy(t *testing.T, l *labtest.Lab) site {
+	return serveAt(t, l, tokens{}, func() time.Time { return l.Now })
+}
+
+func TestPagesShowQueuesJobsAndAgents(t *testing.T) {
+	s := serveBusy(t, busy(t))
+	s.shows("/ui/queues", "16 jobs wait, 1 is worked on", "build/arm Waiting 15 Worked on 0 Oldest waits for 3 h 0 min", "testflinger/rpi4 Waiting 0 Worked on 1", "Wait until the hand-out, median lately 3 h 10 min")
+	s.shows("/ui/queue?queue=build/arm", "build/arm native", "Jobs that wait", "points, each a quarter of an hour", "Newest jobs", "job-21 waiting build/arm nightly")
+	s.shows("/ui/queue?queue=testflinger/rpi4", "Agents", "otter test 11111111… rpi4 shelf 3 1 failed", "<b>new</b>")
+	s.shows("/ui/jobs", "testflinger-"+tested+" test testflinger/rpi4", "job-1 complete build/arm nightly")
+	s.shows("/ui/jobs?state=complete", "job-1 complete", "job-6 complete")
+	s.shows("/ui/jobs/job-1", "job-1 complete nightly", "Worker builder", "Tags slow", `"message": "fine & well"`, "What happened", "submitted waiting", "handed out running builder", "reported complete builder", "Only people with a token see this.")
+	s.shows("/ui/jobs/testflinger-"+tested, "Phases setup 0 provision 46 firmware update – test now", "Output, setup it begins", "Output, test <script>alert(1)</script>", `"device_ip": "10.0.0.9"`, "Worker otter")
+	s.shows("/ui/agents", "otter test 11111111… rpi4 shelf 3 1 failed 2 Mar 2026 18:00:00 <b>new</b>")
+	s.shows("/ui/agents/otter", "otter test", "shelf 3", "hello working", "46 no link", "Jobs that it changed last")
+	for _, path := range []string{"/ui/jobs/job-99", "/ui/jobs/x", "/ui/jobs/debci-23", "/ui/queue?queue=none", "/ui/agents/none"} {
+		if answer := s.get(path); answer.Code != http.StatusNotFound {
+			t.Errorf("%s is answered %d", path, answer.Code)
+		}
+	}
+	if page := visible(s.page("/ui/jobs")); strings.Contains(page, "hidden") {
+		t.Error("a private job is listed for everybody")
+	}
+}
+
+func TestPayloadsAndPrivateJobsAreForPeopleWithAToken(t *testing.T) {
+	s := serveBusy(t, busy(t))
+	signedIn := func(path string) *httptest.ResponseRecorder {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		request.Header.Set("Authorization", "Bearer viewer-token")
+		return s.do(request)
+	}
+	for range 2 { // in either order, although pages are kept
+		if page := visible(s.page("/ui/jobs/job-1")); strings.Contains(page, "commit") {
+			t.Errorf("a payload is shown to everybody: %s", page)
+		}
+		if page := visible(signedIn("/ui/jobs/job-1").Body.String()); !strings.Contains(page, `"commit": "abc"`) {
+			t.Errorf("with a token the page is %s", page)
+		}
+	}
+	if answer := signedIn("/ui/jobs/debci-23"); answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), "hidden") {
+		t.Errorf("with a token a private job is answered %d", answer.Code)
+	}
+}
+
+func TestListOfJobsGoesOnBehindAPage(t *testing.T) {
+	l := labtest.New(t)
+	l.Together(func() {
+		for range 60 {
+			l.Submit("q", `1`, nil, nil)
+		}
+	})
+	s := serveBusy(t, l)
+	s.shows("/ui/jobs?queue=q", "job-60", "job-11", "Older")
+	s.shows("/ui/jobs?queue=q&before=11", "job-10", "job-1", "Newest")
+}
+
+func TestBrowserDrawsAQueueFromItsNumbers(t *testing.T) {
+	l := busy(t)
+	b := browse(t, serveBusy(t, l))
+	b.open("/ui/queue?queue=build/arm")
+	rows := look[[]string](b, `[...document.querySelectorAll("#trend-0 tbody tr")].map((r) => [...r.cells].map((c) => c.textContent).join(" "))`)
+	end := l.Now.Add(time.Minute)
+	trend, err := l.View().QueueTrend(t.Context(), lab.QueueTrendQuery{
+		Queue: "build/arm", Metric: lab.QueueWaiting, From: end.Add(-24 * time.Hour), To: end, Resolution: lab.QuarterHour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, p := range trend.Points {
+		want = append(want, fmt.Sprintf("%s %d %.4g %g %g %g %g %g", p.Time.Format("2 Jan 2006 15:04"), p.Count, p.Mean, p.Median, p.P95, p.P99, p.Min, p.Max))
+	}
+	if len(want) < 96 || rows[len(rows)-1] != "2 Mar 2026 18:00 1 15 15 15 15 15 15" {
+		t.Errorf("the last of %d rows is %s", len(rows), rows[len(rows)-1])
+	}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("the numbers (-want +shown):\n%s", diff)
+	}
+	if charts := look[int](b, `document.querySelectorAll("figure.chart svg .mean").length`); charts != 3 {
+		t.Errorf("%d charts are drawn, want 3", charts)
+	}
+}
+
+func TestJobsPageFollowsTheJobWithoutBeingLoadedAgain(t *testing.T) {
+	l := busy(t)
+	b := browse(t, serveBusy(t, l))
+	b.do(chromedp.Navigate(b.base+"/ui/jobs/testflinger-"+tested), chromedp.WaitVisible("#log-output-test"))
+	look[bool](b, `(() => { document.body.dataset.kept = "yes"; document.querySelector("#part-log-output-setup").open = false; return true; })()`)
+	l.Together(func() { output(l, "test", 2, "and goes on\n") })
+	b.do(chromedp.WaitVisible(`//pre[@id="log-output-test"][contains(., "and goes on")]`))
+	if state := look[string](b, `document.body.dataset.kept + " " + document.querySelector("#part-log-output-setup").open`); state != "yes false" {
+		t.Errorf("after the log went on the page is %q, want it the same, with what the reader had closed", state)
+	}
+	l.Pass(time.Minute)
+	l.Together(func() { l.ReportTestflinger(tested, "complete", true) })
+	b.do(chromedp.WaitVisible(`//span[contains(@class, "badge")][contains(., "complete")]`))
+	if live := look[int](b, `document.querySelectorAll("[data-live]").length`); live != 0 {
+		t.Errorf("%d regions of a job that has ended are read on", live)
+	}
+	if scripts := look[int](b, `document.querySelectorAll("pre script").length`); scripts != 0 {
+		t.Errorf("%d elements of a log became elements of the page", scripts)
+	}
+}
+
+func TestBrowserShowsEveryPageOfJobsWithoutComplaint(t *testing.T) {
+	b := browse(t, serveBusy(t, busy(t)))
+	for _, path := range []string{"/ui/queues", "/ui/queue?queue=testflinger/rpi4", "/ui/jobs", "/ui/jobs/job-1", "/ui/agents", "/ui/agents/otter"} {
+		b.do(chromedp.Navigate(b.base+path), chromedp.WaitVisible("h1"))
+		if wide := look[string](b, `[document.documentElement.scrollWidth, innerWidth].join(" of ")`); func() bool {
+			var content, window int
+			_, err := fmt.Sscanf(wide, "%d of %d", &content, &window)
+			return err != nil || content > window
+		}() {
+			t.Errorf("%s is %s pixels wide", path, wide)
+		}
+	}
+}
