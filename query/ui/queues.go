@@ -109,6 +109,9 @@ func column(points []lab.QueuePoint, of func(lab.QueuePoint) float64) []float64 
 	for i, p := range points {
 		values[i] = of(p)
 	}
+	if len(values) == 1 { // a line has two ends
+		values = append(values, values[0])
+	}
 	return values
 }
 
