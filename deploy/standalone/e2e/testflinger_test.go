@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
+	"net/textproto"
 	"regexp"
 	"slices"
 	"strings"
@@ -96,6 +101,49 @@ func (a Answer) masked(names ...string) string {
 	return text
 }
 
+// upload sends a file as the part named file of a form, as the command and the agent send files.
+func (c *caller) upload(t testing.TB, path, name, kind string, content []byte) Answer {
+	t.Helper()
+	var body bytes.Buffer
+	parts := multipart.NewWriter(&body)
+	part, err := parts.CreatePart(textproto.MIMEHeader{
+		"Content-Disposition": {fmt.Sprintf(`form-data; name="file"; filename=%q`, name)}, "Content-Type": {kind},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := part.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := parts.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return c.with("Content-Type", parts.FormDataContentType()).do(t, http.MethodPost, path, body.Bytes())
+}
+
+// hook is a webhook that keeps what it is told.
+type hook struct {
+	*httptest.Server
+	mu   sync.Mutex
+	told []string
+}
+
+func newHook(t *testing.T) *hook {
+	h := &hook{}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("the webhook's body: %v", err)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.told = append(h.told, r.Method+" "+string(body))
+		fmt.Fprint(w, "thanks")
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
 // round is the older generation's command and agent at work, with exactly the calls that they make (10).
 type round struct {
 	t            *testing.T
@@ -103,6 +151,19 @@ type round struct {
 	// cli is the command with a client's secret, bot the agent, which has none.
 	cli, bot *caller
 	client   *testflingerClient
+	// hook is where the agent has events of the job forwarded; nil when the job names none.
+	hook   *hook
+	events []string
+}
+
+// happens has one more event of a job forwarded, with all before it.
+func (r *round) happens(id, name string) {
+	if r.hook == nil {
+		return
+	}
+	r.events = append(r.events, fmt.Sprintf(`{"event_name": %q, "timestamp": "2024-05-03T19:11:33.541130+00:00", "detail": ""}`, name))
+	r.bot.postJSON(r.t, "/v1/job/"+id+"/events", fmt.Sprintf(`{"agent_id": %q, "job_queue": %q, "job_status_webhook": %q, "events": [%s]}`,
+		r.agent, r.queue, r.hook.URL, strings.Join(r.events, ", "))).is(r.t, http.StatusOK, "thanks")
 }
 
 func (r *round) agentData(body string) { r.bot.postJSON(r.t, "/v1/agents/data/"+r.agent, body).ok(r.t) }
@@ -150,6 +211,7 @@ func (r *round) post(id, result string) { r.bot.postJSON(r.t, "/v1/result/"+id, 
 
 // phase runs one phase. A phase that does something gives output, which the command polls.
 func (r *round) phase(id, phase string, does bool) {
+	r.happens(id, phase+"_start")
 	r.bot.get(r.t, "/v1/result/"+id).Want(r.t, http.StatusOK)
 	r.lookAtItself(2)
 	r.post(id, fmt.Sprintf(`{"job_state": %q}`, phase))
@@ -170,6 +232,7 @@ func (r *round) phase(id, phase string, does bool) {
 
 // work is what the agent does with a job that it got.
 func (r *round) work(id string) {
+	r.happens(id, "job_start")
 	r.agentData(fmt.Sprintf(`{"job_id": %q}`, id))
 	for _, phase := range []string{"setup", "provision", "firmware_update", "test", "allocate", "reserve"} {
 		r.phase(id, phase, phase == "provision" || phase == "test")
@@ -183,11 +246,18 @@ func (r *round) work(id string) {
 // finish is the end of a job: all outcomes at once, with the state that ends it.
 func (r *round) finish(id string) {
 	r.agentData(`{"job_id": ""}`)
+	r.bot.upload(r.t, "/v1/result/"+id+"/artifact", "file", "application/x-gzip", artifact).ok(r.t)
 	r.post(id, `{"provision_status": 0, "provision_output": "provision one", "provision_serial": "", "test_status": 3, "test_output": "größe",
 		"test_serial": "s", "job_state": "complete"}`)
 	r.lookAtItself(1)
 	r.agentData(`{"state": "waiting", "comment": ""}`)
 }
+
+// artifact and attachment are no real archives: nobody looks into them.
+var (
+	artifact   = []byte("\x1f\x8b artifacts of a job \xff\x00")
+	attachment = []byte("\x1f\x8b attachments of a job \xfe\x00")
+)
 
 func newRound(t *testing.T, lab *Lab) *round {
 	client := lab.client(t, "contributor", "--max-priority", "*=10", "--max-reservation", "*=40000")
@@ -197,7 +267,10 @@ func newRound(t *testing.T, lab *Lab) *round {
 func TestTestflingerRoundOfTheRealClients(t *testing.T) {
 	covers(t, "POST /v1/job", "GET /v1/job", "POST /v1/result/:job_id", "POST /v1/result/:job_id/output", "GET /v1/result/:job_id/output",
 		"POST /v1/result/:job_id/serial_output", "GET /v1/result/:job_id/serial_output", "POST /v1/agents/queues", "POST /v1/agents/images",
-		"POST /v1/agents/data/:agent_name", "POST /v1/agents/provision_logs/:agent_name", "POST /v1/oauth2/token", "POST /v1/job/:job_id/action")
+		"POST /v1/agents/data/:agent_name", "POST /v1/agents/provision_logs/:agent_name", "POST /v1/oauth2/token", "POST /v1/job/:job_id/action",
+		"POST /v1/job/:job_id/events", "POST /v1/job/:job_id/attachments", "GET /v1/job/:job_id/attachments", "POST /v1/result/:job_id/artifact",
+		"GET /v1/result/:job_id/artifact", "GET /v1/result/:job_id", "GET /v1/job/:job_id/position", "GET /v1/agents/data/:agent_name",
+		"GET /v1/queues/:queue_name/agents")
 	onEveryLab(t, func(t *testing.T, lab *Lab) {
 		r := newRound(t, lab)
 		r.start()
@@ -217,8 +290,38 @@ func TestTestflingerRoundOfTheRealClients(t *testing.T) {
 		r.cli.get(t, "/v1/result/"+id+"/serial_output").is(t, http.StatusOK, "serial of provision\nserial of test")
 		compareGolden(t, "testflinger/agent", r.bot.get(t, "/v1/agents/data/"+r.agent).masked(r.queue, r.agent))
 		r.ask().is(t, http.StatusNoContent, "")
+		r.files()
 		r.cancels()
 	})
+}
+
+// files is a round of a job with attachments and a webhook.
+func (r *round) files() {
+	t := r.t
+	r.hook = newHook(t)
+	id := r.submit(fmt.Sprintf(`{"job_queue": %q, "test_data": {"attachments": [{"agent": "test.sh"}]}, "job_status_webhook": %q}`, r.queue, r.hook.URL))
+	r.ask().is(t, http.StatusNoContent, "")
+	r.bot.get(t, "/v1/job/"+id+"/attachments").is(t, http.StatusNoContent, "")
+	for range 2 { // as if an answer was lost
+		r.cli.upload(t, "/v1/job/"+id+"/attachments", "attachments.tar.gz", "application/x-gzip", attachment).ok(t)
+	}
+	if job := r.ask().object(t); job["job_id"] != id || job["attachments_status"] != "complete" {
+		t.Fatalf("the agent gets %v", job)
+	}
+	r.bot.get(t, "/v1/job/"+id+"/attachments").is(t, http.StatusOK, string(attachment))
+	r.work(id)
+	r.happens(id, "job_end")
+	got := r.cli.get(t, "/v1/result/"+id+"/artifact")
+	if got.is(t, http.StatusOK, string(artifact)); got.Header.Get("Content-Encoding") != "" {
+		t.Errorf("the artifact is said to be encoded: %v", got.Header)
+	}
+	r.hook.mu.Lock()
+	defer r.hook.mu.Unlock()
+	if last := r.hook.told[len(r.hook.told)-1]; len(r.hook.told) != 8 || !strings.HasPrefix(last, "PUT {") || strings.Contains(last, "job_status_webhook") ||
+		strings.Count(last, "event_name") != 8 {
+		t.Errorf("the webhook was told %d times, at last %s", len(r.hook.told), last)
+	}
+	r.hook = nil
 }
 
 // cancels is how the command cancels a job that waits, and one that is worked on.
@@ -325,6 +428,7 @@ func TestTestflingerOutputIsGivenOnceHoweverManyPoll(t *testing.T) {
 func TestTestflingerClientsRestrictedQueuesAndTokens(t *testing.T) {
 	covers(t, "POST /v1/client-permissions", "PUT /v1/client-permissions/:client_id", "DELETE /v1/client-permissions/:client_id",
 		"POST /v1/restricted-queues/:queue_name", "DELETE /v1/restricted-queues/:queue_name", "GET /v1/oauth2/token",
+		"GET /v1/client-permissions", "GET /v1/client-permissions/:client_id", "GET /v1/restricted-queues", "GET /v1/restricted-queues/:queue_name",
 		"POST /millrace/v1/admin/testflinger/clients", "POST /millrace/v1/admin/testflinger/restricted-queues")
 	onEveryLab(t, func(t *testing.T, lab *Lab) {
 		boss, r := lab.client(t, "admin"), newRound(t, lab)
@@ -335,6 +439,11 @@ func TestTestflingerClientsRestrictedQueuesAndTokens(t *testing.T) {
 		as(boss).postJSON(t, "/v1/client-permissions", body).Want(t, http.StatusConflict)
 		r.start()
 		as(boss).postJSON(t, "/v1/restricted-queues/"+r.queue, fmt.Sprintf(`{"client_id": %q}`, made.id)).ok(t)
+		as(boss).get(t, "/v1/restricted-queues/"+r.queue).is(t, http.StatusOK, fmt.Sprintf(`{"queue":%q,"owners":[%q]}`, r.queue, made.id))
+		as(boss).get(t, "/v1/restricted-queues").says(t, http.StatusOK, r.queue)
+		as(boss).get(t, "/v1/restricted-queues/nothing").Want(t, http.StatusNotFound)
+		as(boss).get(t, "/v1/client-permissions").says(t, http.StatusOK, made.id)
+		compareGolden(t, "testflinger/client", as(boss).get(t, "/v1/client-permissions/"+made.id).Want(t, http.StatusOK).masked(made.id, r.queue))
 		job := fmt.Sprintf(`{"job_queue": %q}`, r.queue)
 		lab.visitor(t).postJSON(t, "/v1/job", job).Want(t, http.StatusUnauthorized)
 		as(boss).postJSON(t, "/v1/job", job).Want(t, http.StatusForbidden)
@@ -356,7 +465,9 @@ func TestTestflingerClientsRestrictedQueuesAndTokens(t *testing.T) {
 }
 
 func TestTestflingerIsTheSameAfterACrashAndARebuild(t *testing.T) {
-	lab := startWith(t, "MILLRACE_DEMO=off")
+	covers(t, "GET /v1/job/:job_id", "GET /v1/agents/data", "GET /v1/agents/queues", "GET /v1/agents/images/:queue_name",
+		"GET /v1/queues/:queue_name/jobs", "GET /v1/queues/wait_times", "GET /v1/job/search")
+	lab := start(t, "standalone")
 	r := newRound(t, lab)
 	r.start()
 	id := r.submit(fmt.Sprintf(`{"job_queue": %q, "tags": ["a"]}`, r.queue))
