@@ -67,6 +67,7 @@ func kinds() map[string]func() kind {
 	return map[string]func() kind{
 		"append-ratio": func() kind { return &appendRatio{} },
 		"bounded-log":  func() kind { return &boundedLog{} },
+		"job-rates":    func() kind { return &jobRates{} },
 		"kill":         func() kind { return &kill{} },
 		"metric-rows":  func() kind { return &metricRows{} },
 		"read-pages":   func() kind { return &readPages{} },
