@@ -125,18 +125,16 @@ func (f *Farm) request(ctx context.Context, machine uint64, document *farm.Docum
 
 // stored looks a natural key up in the projections when the fold may have forgotten it; 0 when no run has it.
 func (f *Farm) stored(ctx context.Context, machine uint64, start int64) (run uint64, err error) {
-	var forgotten uint64
+	var through uint64
 	f.Runs.View(func(s *runs.State) {
 		// What the fold remembers now it may have forgotten by the time that it sees this upload.
-		if forgotten = s.Forgotten; forgotten > 0 {
-			run = s.Find(runs.NaturalKey(machine, start))
-		}
+		run, through = s.Find(runs.NaturalKey(machine, start)), s.Through(machine, start)
 	})
-	if forgotten == 0 || run != 0 || f.StoredRun == nil {
+	if through == 0 || run != 0 || f.StoredRun == nil {
 		return run, nil
 	}
 	err = hold(ctx, always, func() (err error) {
-		run, err = f.StoredRun(ctx, machine, start, forgotten)
+		run, err = f.StoredRun(ctx, machine, start, through)
 		return err
 	})
 	if err != nil {

@@ -46,6 +46,10 @@ type Machine struct {
 	Runs uint64
 	// Latest are the newest stored runs, newest first; 0 where there are fewer.
 	Latest [3]uint64
+	// Forgotten is the newest of its runs whose natural key was forgotten, ForgottenStart the latest start time among
+	// them, Unix microseconds; 0 while all are remembered.
+	Forgotten      uint64
+	ForgottenStart int64
 }
 
 // State is the fold's state. Its fields are exported for encoding.
@@ -57,13 +61,11 @@ type State struct {
 	Machines     map[uint64]*Machine
 	Natural      map[Key]Stored
 	// Order lists the natural keys by age, in a ring once it is full; Oldest is the ring's start.
-	Order  []Key
-	Oldest int
-	// Forgotten is the id of the newest run whose natural key was forgotten; 0 while all are remembered.
-	Forgotten uint64
-	Terms     map[pgperffarm.Term]uint64
-	Counts    map[pgperffarm.TermKind]uint64
-	Repeats   fold.Repeats[Outcome]
+	Order   []Key
+	Oldest  int
+	Terms   map[pgperffarm.Term]uint64
+	Counts  map[pgperffarm.TermKind]uint64
+	Repeats fold.Repeats[Outcome]
 }
 
 // Result is what became of an upload.
@@ -105,7 +107,7 @@ type Outcome struct {
 // Fold is the runs' fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "runs", Version: 2, Topic: eventlog.Runs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Name: "runs", Version: 3, Topic: eventlog.Runs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,
 			Unchecked: func(o Outcome) bool { return o.Result == KeyUnchecked },
@@ -244,11 +246,17 @@ func (s *State) remember(key Key, stored Stored) {
 		s.Order = append(s.Order, key)
 		return
 	}
-	oldest := s.Order[s.Oldest]
-	s.Forgotten = max(s.Forgotten, s.Natural[oldest].Run)
-	delete(s.Natural, oldest)
+	s.Forget(s.Order[s.Oldest])
 	s.Order[s.Oldest] = key
 	s.Oldest = (s.Oldest + 1) % Remembered
+}
+
+// Forget forgets a natural key that is remembered.
+func (s *State) Forget(key Key) {
+	machine, start := binary.BigEndian.Uint64(key[:8]), int64(binary.BigEndian.Uint64(key[8:]))
+	m := s.Machines[machine]
+	m.Forgotten, m.ForgottenStart = max(m.Forgotten, s.Natural[key].Run), max(m.ForgottenStart, start)
+	delete(s.Natural, key)
 }
 
 // numberAll gives every new value its number, or none when the dictionaries are full.
@@ -282,6 +290,16 @@ func (s *State) TermID(term pgperffarm.Term) uint64 { return s.Terms[term] }
 
 // Find gives the run stored under a natural key, 0 when the fold remembers none.
 func (s *State) Find(key Key) uint64 { return s.Natural[key].Run }
+
+// Through is up to which run the projections are to be looked through for a natural key that Find does not find; 0 when
+// no run that was forgotten can have it. Runs mostly start one after the other, and then it is 0.
+func (s *State) Through(machine uint64, start int64) uint64 {
+	m := s.Machines[machine]
+	if m == nil || m.Forgotten == 0 || start > m.ForgottenStart {
+		return 0
+	}
+	return m.Forgotten
+}
 
 func toTerm(t *event.Term) (term pgperffarm.Term, ok bool) {
 	term.Kind = pgperffarm.TermKind(t.GetKind())

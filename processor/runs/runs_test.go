@@ -182,8 +182,17 @@ func TestTheOldestNaturalKeysAreForgottenAndCounted(t *testing.T) {
 			t.Fatalf("upload %d: %+v", i, got)
 		}
 	}
-	if len(state.Natural) != Remembered || state.Forgotten != 10 {
-		t.Fatalf("%d keys are remembered and %d is the newest forgotten run, want %d and 10", len(state.Natural), state.Forgotten, Remembered)
+	if len(state.Natural) != Remembered {
+		t.Fatalf("%d keys are remembered, want %d", len(state.Natural), Remembered)
+	}
+	for _, tc := range []struct {
+		machine uint64
+		start   int64
+		want    uint64
+	}{{1, 0, 10}, {1, 9, 10}, {1, 10, 0}, {1, Remembered + 10, 0}, {2, 0, 0}} {
+		if got := state.Through(tc.machine, tc.start); got != tc.want {
+			t.Errorf("a run of machine %d from %d on is to be looked for through run %d, want %d", tc.machine, tc.start, got, tc.want)
+		}
 	}
 	if state.Find(NaturalKey(1, 9)) != 0 || state.Find(NaturalKey(1, 10)) != 11 {
 		t.Error("the oldest keys were not the ones forgotten")

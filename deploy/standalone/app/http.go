@@ -46,12 +46,18 @@ func (p *process) composeRoutes() error {
 	p.own = operations.routes()
 	p.routes = append(p.health.Routes(), p.metricsRoute())
 	p.routes = append(p.routes, p.own...)
+	if err := p.openCache(); err != nil {
+		return err
+	}
 	if p.has(Ingest) {
 		if err := p.composeIngest(settings); err != nil {
 			return err
 		}
 	} else {
 		p.apis = ingest.Authorizers(settings, p.registry, p.keys, p.tokens, time.Now, nil)
+	}
+	if !p.has(Query) {
+		return nil
 	}
 	return p.composeQuery(tokens)
 }

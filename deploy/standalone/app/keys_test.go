@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/sink"
+	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -38,6 +39,11 @@ func TestAKeyIsFoundInTheProjectionsOnceTheyContainIt(t *testing.T) {
 		Log: l.log, LogID: l.log.LogID, Generation: l.generation.Number, Group: sink.Group, Registry: prometheus.NewRegistry(), Logger: l.logger,
 	})
 	t.Cleanup(p.gate.Close)
+	var err error
+	if p.cache, err = cache.New(cache.Config{Bytes: 1 << 20, Registry: prometheus.NewRegistry(), Logger: l.logger}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.cache.Close)
 	find := storedKeysOf(lookups{process: p})
 	offsets := map[string]int64{}
 	keys := []string{"\x00k'\\\xff", "k2"}

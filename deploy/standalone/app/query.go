@@ -24,8 +24,7 @@ import (
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// composeQuery adds the read endpoints to the tables.
-func (p *process) composeQuery(tokens access.TokensConfig) error {
+func (p *process) openCache() error {
 	c := p.options.Config.Query
 	var shared *redis.Client
 	if c.CacheRedis {
@@ -35,9 +34,12 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 	p.cache, err = cache.New(cache.Config{
 		Bytes: c.CacheBytes, Redis: shared, Prefix: cachePrefix(p.log.LogID, p.options.Version), Registry: p.metrics, Logger: p.logger,
 	})
-	if err != nil || !p.has(Query) {
-		return err
-	}
+	return err
+}
+
+// composeQuery adds the read endpoints to the tables.
+func (p *process) composeQuery(tokens access.TokensConfig) error {
+	c := p.options.Config.Query
 	farm := queryfarm.New(queryfarm.Config{
 		DB: p.db, Generation: p.generation.Number, Registry: p.registry, Runs: p.runs, Gate: p.gate, Cache: p.cache,
 		Access:  access.NewFarm(access.FarmConfig{}, p.registry, p.keys, access.NewAttempts(), time.Now),
@@ -53,6 +55,7 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		Answers: answers, Reader: reader, Jobs: p.jobs, Output: p.output, Packer: p.packer, Keyring: p.keys, MaxWait: p.options.Config.Jobs.MaxWait,
 		Now: time.Now, Describe: p.describe,
 	})
+	var err error
 	if p.pages, err = ui.New(ui.Config{
 		Answers: answers, Reader: reader, Packer: p.packer, Now: time.Now,
 		Authorize: p.apis[native.API].Authorize, Secure: tokens.Proxies.Secure,
