@@ -516,8 +516,8 @@ func TestTestflingerJobWhoseAgentIsLostGoesToAnother(t *testing.T) {
 		t.Fatal("nothing was handed out within a minute")
 		return ""
 	}
-	if take() != id || take() != id {
-		t.Errorf("the job is not %s each time", id)
+	if first, second := take(), take(); first != id || second != id {
+		t.Errorf("the claims get %s and %s, want %s each time", first, second, id)
 	}
 	var jobs Answer
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // a look at the job itself would keep its lease
