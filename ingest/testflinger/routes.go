@@ -268,12 +268,12 @@ func (t *Testflinger) latestRoutes() []route.Route {
 		}),
 		t.route(endpoint{
 			method: http.MethodPut, path: "/v1/secrets/:" + clientParam + "/*" + pathParam, summary: "Store a secret of one's own for jobs",
-			access: people, params: named(clientParam, pathParam), limit: maxSmall, answer: SecretSet{}, handler: t.setSecret,
+			access: route.TestflingerClients, params: named(clientParam, pathParam), limit: maxSmall, answer: SecretSet{}, handler: t.setSecret,
 			also: []route.Answer{none, low, unfit},
 		}),
 		t.route(endpoint{
 			method: http.MethodDelete, path: "/v1/secrets/:" + clientParam + "/*" + pathParam, summary: "Delete a secret of one's own",
-			access: people, params: named(clientParam, pathParam), handler: t.deleteSecret, also: []route.Answer{none, low, unfit},
+			access: route.TestflingerClients, params: named(clientParam, pathParam), handler: t.deleteSecret, also: []route.Answer{none, low, unfit},
 		}),
 	}
 }

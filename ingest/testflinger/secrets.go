@@ -23,17 +23,11 @@ type SecretSet struct {
 	ExpiresAt *string `json:"expires_at"`
 }
 
-func errNoClient() error {
-	return bad(http.StatusUnauthorized, "Authentication is required for specified endpoint")
-}
-
 // ownSecret reads which secret a path names, which must be the caller's own.
 func (t *Testflinger) ownSecret(c *gin.Context) (client registry.Hash, path string, err error) {
 	id, path := c.Param(clientParam), strings.Trim(c.Param(pathParam), "/")
-	switch p := permission(c); {
-	case p == nil:
-		return client, path, errNoClient()
-	case p.ClientID != id:
+	switch {
+	case permission(c).ClientID != id:
 		return client, path, bad(http.StatusForbidden, "Secrets of another client cannot be changed")
 	case !testflinger.IsSecretPath(path):
 		return client, path, &testflinger.InvalidError{Faults: testflinger.Faults{"path": []string{"String does not match expected pattern."}}}

@@ -81,6 +81,7 @@ func TestTestflingerRolesAreLetInAsTheTableSays(t *testing.T) {
 			{"/managers", as(testflinger.Contributor), `403 {"detail":{},"message":"Specified action requires role: admin, manager"}`},
 			{"/managers", as(testflinger.Manager), "200 manager <nil>"},
 			{"/managers", "", nobody[g]},
+			{"/clients", "", `401 {"detail":{},"message":"Authentication is required for specified endpoint"}`},
 			{"/admins", as(testflinger.Manager), `403 {"detail":{},"message":"Specified action requires role: admin"}`},
 			{"/admins", as(testflinger.Admin), "200 admin <nil>"},
 			{"/agents", as(testflinger.Agents), "200 agent <nil>"},

@@ -6,6 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/deploy/standalone/app"
+	"github.com/millrace/millrace/deploy/standalone/config"
+	"github.com/millrace/millrace/schemas/route"
 )
 
 // latestRound is the newer generation's command and agent at work, with exactly the calls that they make (10).
@@ -127,6 +131,31 @@ func TestTestflingerRoundOfTheNewestClients(t *testing.T) {
 	r.ask().is(t, http.StatusNoContent, "")
 	for _, gone := range []string{"/output", "/serial_output"} {
 		r.bot.get(t, "/v1/result/"+id+gone).Want(t, http.StatusNotFound)
+	}
+}
+
+func TestEveryCallerOfTestflingerIsLetInAsTheTableOfTheNewestGenerationSays(t *testing.T) {
+	lab := startWith(t, "MILLRACE_TESTFLINGER_API=latest")
+	settings := config.Default()
+	settings.Testflinger.API = "latest"
+	routes, err := app.Tables(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes = slices.DeleteFunc(routes, func(r route.Route) bool { return r.API != "testflinger" })
+	cast := newCast(t, lab)
+	for _, tc := range route.Matrix(routes) {
+		t.Run(tc.Name(), func(t *testing.T) {
+			by, path := cast.play(t, tc.Caller), cast.path(tc.Route.Path)
+			if client := cast.clients[tc.Caller]; client != nil {
+				path = strings.Replace(path, "/v1/secrets/1", "/v1/secrets/"+client.id, 1)
+				by = by.with("Cookie", "agent_name=otter")
+			}
+			answer := by.do(t, tc.Route.Method, path, nil)
+			if isRefusal(answer) == tc.Allowed || answer.Status >= http.StatusInternalServerError {
+				t.Errorf("the answer is %d %.300s; the table lets in %s", answer.Status, answer.Body, tc.Route.Access)
+			}
+		})
 	}
 }
 

@@ -40,12 +40,18 @@ func (c *testflingerClient) basic() string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.id+":"+c.secret))
 }
 
-// token is the header's value with a token, as the older generation's command sends it: the bare answer.
+// token is the header's value with a token, as the generation's command sends it: of the older one the bare answer.
 func (c *testflingerClient) token(t testing.TB) string {
 	t.Helper()
 	if c.given == "" || time.Now().After(c.until) {
 		c.given = string(c.lab.visitor(t).with("Authorization", c.basic()).sendJSON(t, http.MethodPost, "/v1/oauth2/token", "{}").Want(t, http.StatusOK).Body)
 		c.until = time.Now().Add(10 * time.Second)
+		var latest struct {
+			AccessToken string `json:"access_token"`
+		}
+		if json.Unmarshal([]byte(c.given), &latest) == nil {
+			c.given = "Bearer " + latest.AccessToken
+		}
 	}
 	return c.given
 }
