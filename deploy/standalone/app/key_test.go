@@ -94,7 +94,7 @@ func TestAWrongRedisAddressIsNotQuoted(t *testing.T) {
 	}
 }
 
-func TestABackupWithoutABlobThatARecordRefersToFails(t *testing.T) {
+func TestABackupWithoutABlobThatARecordRefersToFailsUnlessItsFileHasExpired(t *testing.T) {
 	folder := t.TempDir()
 	l := startPipeline(t, folder)
 	e, err := eventlog.NewEvent("/test", &event.FarmMachineApproveRequested{Alias: "nobody"})
@@ -105,10 +105,24 @@ func TestABackupWithoutABlobThatARecordRefersToFails(t *testing.T) {
 	if _, _, err := l.registry.Decide(t.Context(), l.appender, e); err != nil {
 		t.Fatal(err)
 	}
-	_, err = backup.Write(t.Context(), io.Discard, backup.Source{
-		Log: l.log, Archive: l.archive, Epoch: l.epoch, Blobs: l.blobs, KeyFile: filepath.Join(folder, "key"), KeyID: l.keys.ID(),
-	})
-	if err == nil || !strings.Contains(err.Error(), e.DataRef) {
+	save := func() error {
+		_, err := backup.Write(t.Context(), io.Discard, backup.Source{
+			Log: l.log, Archive: l.archive, Epoch: l.epoch, Blobs: l.blobs, KeyFile: filepath.Join(folder, "key"), KeyID: l.keys.ID(),
+		})
+		return err
+	}
+	if err := save(); err == nil || !strings.Contains(err.Error(), e.DataRef) {
 		t.Errorf("error is %v, want one that names the blob", err)
+	}
+	expired, err := eventlog.NewEvent("/test", &event.JobFileExpired{EventId: e.ID.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired.DataRef, expired.Key = e.DataRef, []byte(e.ID.String())
+	if _, err := l.appender.Append(t.Context(), eventlog.Partition{Topic: eventlog.Results}, expired); err != nil {
+		t.Fatal(err)
+	}
+	if err := save(); err != nil {
+		t.Errorf("once the file has expired: %v", err)
 	}
 }
