@@ -157,24 +157,30 @@ func readSearch(c *gin.Context) (search, testflinger.Faults) {
 	return s, faults
 }
 
+// condition is a part of a query with its values.
+type condition struct {
+	text   string
+	values []any
+}
+
 // conditions are those of a search on what was submitted, and on a job's state.
-func (s *search) conditions() (submitted, state string, parameters []any) {
+func (s *search) conditions() (submitted, state condition) {
+	submitted.text = "family = 'testflinger'"
 	if len(s.Tags) > 0 {
-		submitted = " AND hasAny(tags, ?)"
+		submitted = condition{"family = 'testflinger' AND hasAny(tags, ?)", []any{s.Tags}}
 		if s.All {
-			submitted = " AND hasAll(tags, ?)"
+			submitted.text = "family = 'testflinger' AND hasAll(tags, ?)"
 		}
-		parameters = append(parameters, s.Tags)
 	}
 	switch {
 	case slices.Contains(s.States, active):
-		state, parameters = " WHERE state NOT IN (?)", append(parameters, ended())
+		state = condition{" AND state NOT IN (?)", []any{ended()}}
 	case slices.Contains(s.States, testflinger.StateCompleted):
-		state, parameters = " WHERE state IN (?)", append(parameters, append(slices.Clone(s.States), testflinger.StateComplete))
+		state = condition{" AND state IN (?)", []any{append(slices.Clone(s.States), testflinger.StateComplete)}}
 	case len(s.States) > 0:
-		state, parameters = " WHERE state IN (?)", append(parameters, s.States)
+		state = condition{" AND state IN (?)", []any{s.States}}
 	}
-	return submitted, state, parameters
+	return submitted, state
 }
 
 func ended() []string {
@@ -188,22 +194,23 @@ func (t *Testflinger) search(c *gin.Context) {
 		validation(c, faults)
 		return
 	}
-	submitted, state, parameters := s.conditions()
-	t.list(c, submitted, state, parameters, false)
+	submitted, state := s.conditions()
+	t.list(c, submitted, state, false)
 }
 
 // queueJobs answers GET /v1/queues/{queue}/jobs.
 func (t *Testflinger) queueJobs(c *gin.Context) {
-	t.list(c, " AND queue = ?", "", []any{testflinger.Queue(c.Param(queueParam))}, true)
+	t.list(c, condition{"queue = ?", []any{testflinger.Queue(c.Param(queueParam))}}, condition{}, true)
 }
 
 // foundJobs selects the jobs of a list, oldest first.
-const foundJobs = ` FROM (SELECT seq, job_id, submitted_at, queue FROM {db}.jobs WHERE family = 'testflinger'%s LIMIT 1 BY seq) AS j
-	INNER JOIN (SELECT seq, state FROM {db}.job_states FINAL%s) AS s ON s.seq = j.seq`
+const foundJobs = ` FROM (SELECT seq, job_id, submitted_at, queue FROM {db}.jobs WHERE %s LIMIT 1 BY seq) AS j
+	INNER JOIN (SELECT seq, state FROM {db}.job_states FINAL WHERE seq IN (SELECT seq FROM {db}.jobs WHERE %s)%s) AS s ON s.seq = j.seq`
 
 // list answers with the jobs that fit some conditions. With ofQueue each has its queue, and no job is no data.
-func (t *Testflinger) list(c *gin.Context, submitted, state string, parameters []any, ofQueue bool) {
-	from := fmt.Sprintf(foundJobs, submitted, state)
+func (t *Testflinger) list(c *gin.Context, submitted, state condition, ofQueue bool) {
+	from := fmt.Sprintf(foundJobs, submitted.text, submitted.text, state.text)
+	parameters := slices.Concat(submitted.values, submitted.values, state.values)
 	err := t.read(c, func(r *reading) error {
 		var count uint64
 		err := r.query("SELECT count()"+from, func(rows driver.Rows) error { return rows.Scan(&count) }, parameters...)

@@ -105,9 +105,9 @@ func (q *queueCard) addCourse(ctx context.Context, v *lab.View, now time.Time) e
 }
 
 func column(points []lab.QueuePoint, of func(lab.QueuePoint) float64) []float64 {
-	values := make([]float64, len(points))
-	for i, p := range points {
-		values[i] = of(p)
+	values := make([]float64, 0, len(points)+1)
+	for _, p := range points {
+		values = append(values, of(p))
 	}
 	if len(values) == 1 { // a line has two ends
 		values = append(values, values[0])
