@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -200,6 +201,9 @@ func indented(value jsontext.Value) string {
 // addPosted adds the phases of a job of Testflinger's, the rest of its result, and its logs.
 func (u *UI) addPosted(ctx context.Context, v *lab.View, d *jobData) error {
 	posted, err := v.Posted(ctx, u.Packer, d.JobID)
+	if large, is := errors.AsType[*lab.TooLarge](err); is { // the rest of the page stays useful
+		d.Result, err = large.Error(), nil
+	}
 	if err != nil {
 		return err
 	}

@@ -163,6 +163,15 @@ func TestJobsPageFollowsTheJobWithoutBeingLoadedAgain(t *testing.T) {
 	}
 }
 
+func TestOnlyTheTokenIsAskedForWhereWhatWasSubmittedIsHidden(t *testing.T) {
+	b := browse(t, serveBusy(t, busy(t)))
+	b.do(chromedp.Navigate(b.base+"/ui/jobs/job-1"), chromedp.WaitVisible("form.signin"))
+	fields := look[[]string](b, `[...document.querySelectorAll("form.signin input")].filter((i) => i.offsetParent).map((i) => i.name)`)
+	if diff := cmp.Diff([]string{"token"}, fields); diff != "" {
+		t.Errorf("the form asks for (-want +shown):\n%s", diff)
+	}
+}
+
 func TestBrowserShowsEveryPageOfJobsWithoutComplaint(t *testing.T) {
 	b := browse(t, serveBusy(t, busy(t)))
 	for _, path := range []string{"/ui/queues", "/ui/queue?queue=testflinger/rpi4", "/ui/jobs", "/ui/jobs/job-1", "/ui/agents", "/ui/agents/otter"} {
