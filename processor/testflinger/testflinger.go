@@ -83,7 +83,7 @@ func IsJobID(id string) bool {
 		return false
 	}
 	for i := range len(digits) {
-		if c := digits[i] | 0x20; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+		if c, lower := digits[i], digits[i]|0x20; (c < '0' || c > '9') && (lower < 'a' || lower > 'f') {
 			return false
 		}
 	}
@@ -96,5 +96,6 @@ const maxJobID = 64
 // FormatTime writes a time as the API's answers have it (1).
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// RememberedFor is how long agents and advertised queues are shown that say nothing any more (5).
+// RememberedFor is how long agents and advertised queues are shown that say nothing any more, and jobs are listed that
+// have ended (5).
 const RememberedFor = 7 * 24 * time.Hour

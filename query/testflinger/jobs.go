@@ -207,10 +207,15 @@ func (t *Testflinger) queueJobs(c *gin.Context) {
 const foundJobs = ` FROM (SELECT seq, job_id, submitted_at, queue FROM {db}.jobs WHERE %s LIMIT 1 BY seq) AS j
 	INNER JOIN (SELECT seq, state FROM {db}.job_states FINAL WHERE seq IN (SELECT seq FROM {db}.jobs WHERE %s)%s) AS s ON s.seq = j.seq`
 
+// kept leaves out jobs that ended long ago: clients know them as gone (5), and ask for lists whole, which would grow until
+// they were refused.
+const kept = " AND (NOT ended OR at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))"
+
 // list answers with the jobs that fit some conditions. With ofQueue each has its queue, and no job is no data.
 func (t *Testflinger) list(c *gin.Context, submitted, state condition, ofQueue bool) {
-	from := fmt.Sprintf(foundJobs, submitted.text, submitted.text, state.text)
-	parameters := slices.Concat(submitted.values, submitted.values, state.values)
+	from := fmt.Sprintf(foundJobs, submitted.text, submitted.text, kept+state.text)
+	since := t.Now().Add(-testflinger.RememberedFor).UnixMilli()
+	parameters := slices.Concat(submitted.values, submitted.values, []any{since}, state.values)
 	err := t.read(c, func(r *reading) error {
 		var count uint64
 		err := r.query("SELECT count()"+from, func(rows driver.Rows) error { return rows.Scan(&count) }, parameters...)

@@ -228,6 +228,10 @@ func TestSearchFindsJobsByTagsAndStates(t *testing.T) {
 	if got := h.get("/v1/job/search", ""); got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), "6 jobs fit, and an answer has at most 5") {
 		t.Errorf("too many jobs: %d %s", got.Code, got.Body)
 	}
+	h.Pass(8 * 24 * time.Hour)
+	if got := h.get("/v1/job/search?tags=foo", ""); got.Body.String() != "["+found["2"]+"]" {
+		t.Errorf("a week after one has ended: %d %s, want job 2, which still waits", got.Code, got.Body)
+	}
 }
 
 func TestJobsOfAQueueAreItsOwnAlone(t *testing.T) {
