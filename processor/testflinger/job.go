@@ -103,6 +103,8 @@ var (
 	sshKey         = regexp.MustCompile(`\A(lp|gh):\S+\z`)
 	secretVariable = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]*\z`)
 	secretPath     = regexp.MustCompile(`\A[A-Za-z0-9_/-]+\z`)
+	// agentName refuses NUL, by which the jobs' fold keeps excluded names apart: "a NUL b" would pass for "a" and "b".
+	agentName = regexp.MustCompile(`\A[^\x00]+\z`)
 )
 
 // jobObject is what a job may have. Members that are not known are passed along to the agent (11).
@@ -130,7 +132,7 @@ func jobObject(g Generation) *object {
 		refused: []string{"attachments_status", "started_at", "created_at", "client_id"}, // the server's own
 	}
 	if g == Latest {
-		o.members = append(o.members, member{name: "exclude_agents", check: listOf(name, 0, maxTags)}, member{name: "debug", check: boolean})
+		o.members = append(o.members, member{name: "exclude_agents", check: listOf(pattern(agentName, maxName), 0, maxTags)}, member{name: "debug", check: boolean})
 	}
 	return o
 }

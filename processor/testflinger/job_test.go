@@ -83,6 +83,10 @@ func TestJobsAreTakenOrRefusedAsTheContractSays(t *testing.T) {
 		{"reservation in words", `{"job_queue":"q","reserve_data":{"timeout":"1d12H"}}`, `422 {"reserve_data":{"timeout":["Not a valid integer."]}}`,
 			`{"exclude_agents":[],"job_id":"ID","job_queue":"q","reserve_data":{"timeout":129600}}`},
 		{"exclusions", `{"job_queue":"q","exclude_agents":["b","a","b"]}`, `{"exclude_agents":["b","a","b"],"job_id":"ID","job_queue":"q"}`, "="},
+		{
+			"exclusions that no agent is called", `{"job_queue":"q","exclude_agents":["a\u0000b",""]}`, `{"exclude_agents":["a\u0000b",""],"job_id":"ID","job_queue":"q"}`,
+			`422 {"exclude_agents":{"0":["String does not match expected pattern."],"1":["String does not match expected pattern."]}}`,
+		},
 		{"bad secret", `{"job_queue":"q","test_data":{"secrets":{"1":"a b"}}}`, `{"job_id":"ID","job_queue":"q","test_data":{"secrets":{"1":"a b"}}}`,
 			`422 {"test_data":{"secrets":{"1":{"key":["String does not match expected pattern."],"value":["String does not match expected pattern."]}}}}`},
 		{"long name", `{"job_queue":"q","name":"` + strings.Repeat("n", 256) + `"}`, `422 {"name":["Longer than maximum length 255."]}`, "="},
@@ -151,7 +155,7 @@ func TestJobIDsInAllSpellings(t *testing.T) {
 			t.Errorf("%q is refused", good)
 		}
 	}
-	for _, bad := range []string{"", "x", id[1:], id + "0", strings.Replace(id, "6", "g", 1), strings.Repeat("-", 100) + id, "6ba7b810\x009dad"} {
+	for _, bad := range []string{"", "x", id[1:], id + "0", strings.Replace(id, "6", "g", 1), strings.Repeat("-", 100) + id, "6ba7b810\x009dad", strings.Replace(id, "6", "\x16", 1)} {
 		if IsJobID(bad) {
 			t.Errorf("%q is taken", bad)
 		}
