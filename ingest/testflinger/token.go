@@ -219,8 +219,11 @@ func (t *Testflinger) refreshed(ctx context.Context, given string) (string, erro
 		return "", err
 	}
 	p, err := t.permissionOf(profile.GetClientId(), token.Client, client)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
+	case p == nil: // it was erased a moment ago
+		return "", invalidRefresh()
 	}
 	return t.Tokens.Sign(*p)
 }

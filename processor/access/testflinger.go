@@ -43,7 +43,11 @@ func NewTestflinger(tokens *testflinger.Tokens) *Testflinger { return &Testfling
 
 // API is what the routes of the Testflinger API share.
 func (t *Testflinger) API() route.API {
-	return route.API{Authorize: t.Authorize, Refuse: RefuseTestflinger, Header: http.Header{"X-Content-Type-Options": {"nosniff"}}}
+	return route.API{Authorize: t.Authorize, Refuse: RefuseTestflinger, Header: http.Header{
+		"X-Content-Type-Options": {"nosniff"},
+		// What anybody posted as output is answered as HTML (contract 1): in a browser it is nobody's page, and runs nothing.
+		"Content-Security-Policy": {"sandbox"},
+	}}
 }
 
 // callerOfRole maps roles to the kinds of callers that routes let in. The role user gives nothing that nobody has.
