@@ -47,7 +47,7 @@ func newCourtesy(writes *route.Admission, g *gate.Gate, s *space, most time.Dura
 
 // giveWay returns when the projections may go on.
 func (c *courtesy) giveWay(ctx context.Context) {
-	for c.most > 0 && ctx.Err() == nil && (c.inFlight() > 0 || c.resting()) {
+	for c.most > 0 && ctx.Err() == nil && !c.urgent() && (c.inFlight() > 0 || c.resting()) { // a look takes longer than a read should
 		if !c.rest(c.queueing(ctx), time.Now()) {
 			return
 		}
@@ -74,7 +74,7 @@ func (c *courtesy) rest(queueing bool, now time.Time) bool {
 		c.began = now
 	}
 	c.last = now
-	return now.Sub(c.began) < c.most && !c.urgent()
+	return now.Sub(c.began) < c.most
 }
 
 // queueing looks for a while whether more writes are in flight than the processors are at work on.
