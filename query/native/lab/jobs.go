@@ -41,18 +41,18 @@ type Job struct {
 
 // jobState is the newest change of a job.
 type jobState struct {
-	Number  uint64    `ch:"seq"`
-	At      time.Time `ch:"at"`
-	State   string    `ch:"state"`
-	Attempt uint32    `ch:"attempt"`
-	Ended   bool      `ch:"ended"`
-	Result  string    `ch:"result"`
+	Number uint64    `ch:"seq"`
+	At     time.Time `ch:"at"`
+	State  string    `ch:"state"`
+	Ended  bool      `ch:"ended"`
+	Result string    `ch:"result"`
 }
 
-// jobWorker is who got a job last, or reported on it.
-type jobWorker struct {
-	Number uint64 `ch:"seq"`
-	Worker string `ch:"worker"`
+// jobWork is who got a job last, or reported on it, and how often it was handed out.
+type jobWork struct {
+	Number  uint64 `ch:"seq"`
+	Worker  string `ch:"worker"`
+	Attempt uint32 `ch:"attempts"`
 }
 
 var (
@@ -179,11 +179,11 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		return nil, err
 	}
 	states, err := byID(ctx, v, "job_states FINAL", "seq", numbers, func(s *jobState) uint64 { return s.Number },
-		[]string{"seq", "at", "state", "attempt", "ended"})
+		[]string{"seq", "at", "state", "ended"})
 	if err != nil {
 		return nil, err
 	}
-	workers, err := v.workers(ctx, numbers)
+	work, err := v.work(ctx, numbers)
 	if err != nil {
 		return nil, err
 	}
@@ -192,28 +192,30 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		if job, ok := rows[number]; ok {
 			state := states[number]
 			job.ID = jobs.ID(familyNamed(job.Family), number, job.JobID)
-			job.State, job.Ended, job.Attempt, job.ChangedAt = state.State, state.Ended, state.Attempt, state.At
-			job.Worker = workers[number]
+			job.State, job.Ended, job.ChangedAt = state.State, state.Ended, state.At
+			job.Worker, job.Attempt = work[number].Worker, work[number].Attempt
 			found = append(found, job)
 		}
 	}
 	return found, v.publish(ctx, found)
 }
 
-// workers tells who works, or worked, on jobs.
-func (v *View) workers(ctx context.Context, numbers []uint64) (map[uint64]string, error) {
-	workers := make(map[uint64]string, len(numbers))
+// work tells who works, or worked, on jobs. A report that comes after a job's end knows nothing of the hand-outs, so that
+// they are those of all changes.
+func (v *View) work(ctx context.Context, numbers []uint64) (map[uint64]jobWork, error) {
+	work := make(map[uint64]jobWork, len(numbers))
 	if len(numbers) == 0 {
-		return workers, nil
+		return work, nil
 	}
-	rows, err := scan[jobWorker](ctx, v, "who works on jobs", in(v.database, `SELECT seq, argMax(asker, (epoch, offset)) AS worker
+	rows, err := scan[jobWork](ctx, v, "who works on jobs", in(v.database, `SELECT seq, argMaxIf(asker, (epoch, offset), asker != '') AS worker,
+	max(attempt) AS attempts
 FROM {db}.job_changes
-WHERE seq IN (?) AND asker != ''
+WHERE seq IN (?)
 GROUP BY seq`), numbers)
 	for _, row := range rows {
-		workers[row.Number] = row.Worker
+		work[row.Number] = row
 	}
-	return workers, err
+	return work, err
 }
 
 func familyNamed(name string) event.JobFamily {
