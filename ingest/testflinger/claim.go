@@ -146,31 +146,18 @@ func (t *Testflinger) assignment(ctx context.Context, got *dispatch.HandOut) ([]
 	} else if !errors.Is(err, keyring.ErrErased) {
 		return nil, err
 	}
-	if text, err = t.revealSecrets(ctx, client, text); err != nil {
+	if text, err = t.revealSecrets(ctx, client, got.Job.Seq, text); err != nil {
 		return nil, err
 	}
 	return testflinger.Assignment(text, extra)
 }
 
 // revealSecrets puts the values of a job's secrets where their paths are; "" where there is no such secret any more.
-func (t *Testflinger) revealSecrets(ctx context.Context, client registry.Hash, text []byte) ([]byte, error) {
+func (t *Testflinger) revealSecrets(ctx context.Context, client registry.Hash, job uint64, text []byte) ([]byte, error) {
 	return testflinger.RevealSecrets(text, func(path string) (string, error) {
-		var secret registry.TestflingerSecret
-		known := false
-		look := func(s *registry.State) { secret, known = s.Testflinger.Secret(client, path, t.Now().UnixMilli()) }
-		if t.Registry.View(look); !known {
-			if err := t.Registry.CatchUp(ctx); err != nil {
-				return "", door.Refusal(err)
-			}
-			if t.Registry.View(look); !known {
-				return "", nil
-			}
-		}
-		if secret.Once {
-			outcome, _, err := door.Decide(ctx, t.Log, t.Registry, source, &event.TestflingerSecretTaken{IdHash: client[:], Path: path})
-			if err != nil || outcome.Result != registry.Done {
-				return "", err
-			}
+		secret, err := t.secretFor(ctx, client, job, path)
+		if err != nil || secret == nil {
+			return "", err
 		}
 		value, err := access.OpenForTestflinger(t.Keyring, client, secret.Sealed)
 		if errors.Is(err, keyring.ErrErased) {
@@ -178,4 +165,29 @@ func (t *Testflinger) revealSecrets(ctx context.Context, client registry.Hash, t
 		}
 		return value, err
 	})
+}
+
+// secretFor gives a secret to a job, nil when it may have none. One that is for one job is this one's from now on.
+func (t *Testflinger) secretFor(ctx context.Context, client registry.Hash, job uint64, path string) (*registry.TestflingerSecret, error) {
+	var secret registry.TestflingerSecret
+	known := false
+	look := func(s *registry.State) { secret, known = s.Testflinger.Secret(client, path, job, t.Now().UnixMilli()) }
+	if t.Registry.View(look); !known {
+		if err := t.Registry.CatchUp(ctx); err != nil {
+			return nil, door.Refusal(err)
+		}
+		t.Registry.View(look)
+	}
+	if known && secret.Once && secret.TakenBy == 0 {
+		taken := &event.TestflingerSecretTaken{IdHash: client[:], Path: path, Job: job}
+		outcome, _, err := door.Decide(ctx, t.Log, t.Registry, source, taken)
+		if err != nil || outcome.Result != registry.Done {
+			return nil, err
+		}
+		t.Registry.View(look) // the log may have a newer one than was seen here
+	}
+	if !known {
+		return nil, nil
+	}
+	return &secret, nil
 }

@@ -139,7 +139,7 @@ func refusalOf(o registry.Outcome) error {
 	case registry.TestflingerQueueOpen:
 		return notRestricted()
 	case registry.TooManySecrets:
-		return bad(http.StatusUnprocessableEntity, "The client has too many secrets: delete some")
+		return bad(http.StatusUnprocessableEntity, "The client has too many secrets: a thousand of 1 MiB together are the limit, delete some")
 	}
 	return fmt.Errorf("a request about Testflinger's clients: the registry answers %d", o.Result)
 }

@@ -255,16 +255,22 @@ func TestSecretsGoToTheAgentAndSingleOnesOnce(t *testing.T) {
 	const body = `{"job_queue":"q","test_data":{"secrets":{"A":"a/b","B":"once"}}}`
 	l.ask(1, http.MethodPost, "/v1/job", body).is(422, refusal("Secrets are a client's own: sign in to use them"))
 	l.ask(1, http.MethodPost, "/v1/job", `{"job_queue":"q","test_data":{"secrets":{"A":"none"}}}`, jane...).is(422, refusal("There is no secret none"))
-	for range 2 {
-		l.submit(body, jane...)
-	}
-	for _, want := range []string{"map[A:first B:second]", "map[A:first B:]"} {
-		got := l.ask(0, http.MethodGet, "/v1/job?queue=q", "", agent...).members()
+	first := l.submit(body, jane...)
+	l.submit(body, jane...)
+	claimed := func(at int, key, want string) {
+		t.Helper()
+		got := l.ask(at, http.MethodGet, "/v1/job?queue=q", "", append(agent, "Idempotency-Key", key)...).members()
 		test, _ := got["test_data"].(map[string]any)
 		if secrets := fmt.Sprint(test["secrets"]); secrets != want || got["client_id"] != "jane" {
 			t.Errorf("the agent gets %s of %v, want %s", secrets, got["client_id"], want)
 		}
 	}
+	claimed(0, "a", "map[A:first B:second]")
+	claimed(1, "a", "map[A:first B:second]") // who has not got the answer asks again
+	claimed(0, "b", "map[A:first B:]")
+	l.ask(0, http.MethodPost, "/v1/result/"+first, `{"job_state":"waiting"}`, agent...).is(http.StatusOK, "OK")
+	claimed(1, "c", "map[A:first B:second]") // handed out a second time
+	l.ask(1, http.MethodPost, "/v1/job", body, jane...).is(422, refusal("There is no secret once"))
 	l.ask(0, http.MethodDelete, "/v1/secrets/jane/a/b", "", jane...).is(http.StatusOK, "OK")
 	l.ask(0, http.MethodDelete, "/v1/secrets/jane/a/b", "", jane...).is(http.StatusOK, "OK")
 	for _, topic := range []string{eventlog.Registry, eventlog.Jobs} {

@@ -127,7 +127,7 @@ func (t *Testflinger) secretsAreThere(ctx context.Context, job *testflinger.Job,
 func (t *Testflinger) missingSecret(client registry.Hash, job *testflinger.Job) (missing string) {
 	t.Registry.View(func(s *registry.State) {
 		for _, path := range job.Secrets {
-			if _, known := s.Testflinger.Secret(client, path, t.Now().UnixMilli()); !known {
+			if _, known := s.Testflinger.Secret(client, path, 0, t.Now().UnixMilli()); !known {
 				missing = path
 			}
 		}

@@ -156,7 +156,7 @@ type Outcome struct {
 // Fold is the registry's fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "registry", Version: 5, Topic: eventlog.Registry,
+		Name: "registry", Version: 6, Topic: eventlog.Registry,
 		New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.Repeats }, Answer: answer,

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 
@@ -39,8 +40,9 @@ type TestflingerSecret struct {
 	Sealed []byte
 	// Expires is Unix milliseconds; 0: never.
 	Expires int64
-	// Once says that it is given to one job only.
-	Once bool
+	// Once says that it is given to one job only: TakenBy is that one's number, 0 while there is none.
+	Once    bool
+	TakenBy uint64
 }
 
 // TestflingerRefresh is a refresh token.
@@ -55,8 +57,12 @@ func newTestflinger() Testflinger {
 	return Testflinger{Clients: map[Hash]*TestflingerClient{}, Restricted: map[string]bool{}, Refresh: map[Hash]TestflingerRefresh{}}
 }
 
-// maxSecrets bounds the secrets of one client. It is part of the fold's rule.
-const maxSecrets = 1000
+// maxSecrets bounds the secrets of one client, and maxSecretBytes their paths and sealed values together. They are part of
+// the fold's rule.
+const (
+	maxSecrets     = 1000
+	maxSecretBytes = 1 << 20
+)
 
 // keepExpired is how long a refresh token that has expired is remembered, in milliseconds.
 const keepExpired = 24 * 60 * 60 * 1000
@@ -74,19 +80,21 @@ func (t *Testflinger) Client(id Hash) (TestflingerClient, bool) {
 	return c, true
 }
 
-// Secret gives a client's secret that has not expired; false when there is none.
-func (t *Testflinger) Secret(id Hash, path string, now int64) (TestflingerSecret, bool) {
+// Secret gives a client's secret that a job may have, by the job's number, 0 for one that has none yet; false when there is none.
+func (t *Testflinger) Secret(id Hash, path string, job uint64, now int64) (TestflingerSecret, bool) {
 	client := t.Clients[id]
 	if client == nil {
 		return TestflingerSecret{}, false
 	}
 	secret, known := client.Secrets[path]
-	if !known || secret.Expires != 0 && secret.Expires <= now {
+	if !known || secret.expired(now) || secret.TakenBy != 0 && secret.TakenBy != job {
 		return TestflingerSecret{}, false
 	}
 	secret.Sealed = bytes.Clone(secret.Sealed)
 	return secret, true
 }
+
+func (s *TestflingerSecret) expired(now int64) bool { return s.Expires != 0 && s.Expires <= now }
 
 // Owners lists who may submit to a queue, in the order of their hashes.
 func (t *Testflinger) Owners(queue string) []Hash {
@@ -120,7 +128,7 @@ func (t *Testflinger) apply(message any, now int64) Outcome {
 	case *event.TestflingerSecretDeleteRequested:
 		return t.deleteSecret(m.GetIdHash(), m.GetPath())
 	case *event.TestflingerSecretTaken:
-		return t.deleteSecret(m.GetIdHash(), m.GetPath())
+		return t.takeSecret(m, now)
 	}
 	return Outcome{}
 }
@@ -290,11 +298,63 @@ func (t *Testflinger) setSecret(m *event.TestflingerSecretSetRequested, now int6
 	if client.Secrets == nil {
 		client.Secrets = map[string]TestflingerSecret{}
 	}
-	maps.DeleteFunc(client.Secrets, func(_ string, s TestflingerSecret) bool { return s.Expires != 0 && s.Expires <= now })
-	if _, known := client.Secrets[m.GetPath()]; !known && len(client.Secrets) >= maxSecrets {
+	maps.DeleteFunc(client.Secrets, func(_ string, s TestflingerSecret) bool { return s.expired(now) })
+	secret := TestflingerSecret{Sealed: m.GetSealedValue(), Expires: m.GetExpires(), Once: m.GetOnce()}
+	if !client.makeRoom(m.GetPath(), secret) {
 		return Outcome{Result: TooManySecrets}
 	}
-	client.Secrets[m.GetPath()] = TestflingerSecret{Sealed: m.GetSealedValue(), Expires: m.GetExpires(), Once: m.GetOnce()}
+	client.Secrets[m.GetPath()] = secret
+	return Outcome{Result: Done}
+}
+
+// makeRoom says whether a client may have a secret. What jobs have taken gives way, the oldest job's first: most of these
+// have ended.
+func (c *TestflingerClient) makeRoom(path string, secret TestflingerSecret) bool {
+	room := secretRoom{}
+	room.add(path, secret)
+	var taken []string
+	for other, s := range c.Secrets {
+		switch {
+		case other == path:
+		case s.TakenBy != 0:
+			taken = append(taken, other)
+		default:
+			room.add(other, s)
+		}
+	}
+	if !room.fits() {
+		return false
+	}
+	slices.SortFunc(taken, func(a, b string) int {
+		return cmp.Or(cmp.Compare(c.Secrets[b].TakenBy, c.Secrets[a].TakenBy), cmp.Compare(a, b))
+	})
+	for _, other := range taken {
+		if room.add(other, c.Secrets[other]); !room.fits() {
+			delete(c.Secrets, other)
+		}
+	}
+	return true
+}
+
+// secretRoom is what secrets take.
+type secretRoom struct{ number, bytes int }
+
+func (r *secretRoom) add(path string, s TestflingerSecret) {
+	r.number++
+	r.bytes += len(path) + len(s.Sealed)
+}
+
+func (r *secretRoom) fits() bool { return r.number <= maxSecrets && r.bytes <= maxSecretBytes }
+
+// takeSecret gives a secret to the first job that asks, and to no other.
+func (t *Testflinger) takeSecret(m *event.TestflingerSecretTaken, now int64) Outcome {
+	id, _ := ToHash(m.GetIdHash())
+	secret, free := t.Secret(id, m.GetPath(), m.GetJob(), now)
+	if !free || m.GetJob() == 0 {
+		return Outcome{Result: UnknownTestflingerSecret}
+	}
+	secret.TakenBy = m.GetJob()
+	t.Clients[id].Secrets[m.GetPath()] = secret
 	return Outcome{Result: Done}
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -121,23 +122,63 @@ func TestSecretForOneJobIsGivenOnceAndExpiredOnesNotAtAll(t *testing.T) {
 	set := func(path string, expires int64, once bool) *event.TestflingerSecretSetRequested {
 		return &event.TestflingerSecretSetRequested{IdHash: hash("a"), Path: path, SealedValue: []byte(path), Expires: expires, Once: once}
 	}
+	take := func(path string, job uint64) *event.TestflingerSecretTaken {
+		return &event.TestflingerSecretTaken{IdHash: hash("a"), Path: path, Job: job}
+	}
 	state := play(t, []step{
 		{"nobody's", set("x", 0, false), Outcome{Result: UnknownTestflingerClient}},
 		{"a", setClient("a", 0, 0, 0), Outcome{Result: Done, New: true, Role: contributor}},
 		{"for ever", set("x", 0, false), Outcome{Result: Done}},
 		{"for a time", set("y", 5000, false), Outcome{Result: Done}},
 		{"once", set("z", 0, true), Outcome{Result: Done}},
-		{"taken", &event.TestflingerSecretTaken{IdHash: hash("a"), Path: "z"}, Outcome{Result: Done}},
-		{"taken again", &event.TestflingerSecretTaken{IdHash: hash("a"), Path: "z"}, Outcome{Result: UnknownTestflingerSecret}},
-		{"deleted", &event.TestflingerSecretDeleteRequested{IdHash: hash("a"), Path: "z"}, Outcome{Result: UnknownTestflingerSecret}},
+		{"once, for a time", set("w", 5000, true), Outcome{Result: Done}},
+		{"taken by no job", take("z", 0), Outcome{Result: UnknownTestflingerSecret}},
+		{"taken", take("z", 7), Outcome{Result: Done}},
+		{"taken by the same job", take("z", 7), Outcome{Result: Done}},
+		{"taken by another", take("z", 8), Outcome{Result: UnknownTestflingerSecret}},
+		{"the other one is taken", take("w", 8), Outcome{Result: Done}},
+		{"deleted", &event.TestflingerSecretDeleteRequested{IdHash: hash("a"), Path: "v"}, Outcome{Result: UnknownTestflingerSecret}},
 	})
 	for _, tc := range []struct {
 		path string
+		job  uint64
 		now  int64
 		want bool
-	}{{"x", 1e15, true}, {"y", 4999, true}, {"y", 5000, false}, {"z", 0, false}} {
-		if _, ok := state.Testflinger.Secret(Hash(hash("a")), tc.path, tc.now); ok != tc.want {
-			t.Errorf("secret %s at %d: %t, want %t", tc.path, tc.now, ok, tc.want)
+	}{
+		{"x", 0, 1e15, true}, {"x", 7, 1e15, true}, {"y", 0, 4999, true}, {"y", 0, 5000, false}, {"z", 0, 0, false}, {"z", 7, 0, true}, {"z", 8, 0, false},
+		{"w", 8, 4999, true}, {"w", 8, 5000, false},
+	} {
+		if _, ok := state.Testflinger.Secret(Hash(hash("a")), tc.path, tc.job, tc.now); ok != tc.want {
+			t.Errorf("secret %s for job %d at %d: %t, want %t", tc.path, tc.job, tc.now, ok, tc.want)
 		}
 	}
+}
+
+func TestSecretsOfAClientAreBoundedAndThoseThatJobsHaveTakenGiveWay(t *testing.T) {
+	set := func(path string, size int, once bool) *event.TestflingerSecretSetRequested {
+		return &event.TestflingerSecretSetRequested{IdHash: hash("a"), Path: path, SealedValue: make([]byte, size), Once: once}
+	}
+	take := func(path string, job uint64) *event.TestflingerSecretTaken {
+		return &event.TestflingerSecretTaken{IdHash: hash("a"), Path: path, Job: job}
+	}
+	const third = maxSecretBytes / 3
+	steps := []step{
+		{"a", setClient("a", 0, 0, 0), Outcome{Result: Done, New: true, Role: contributor}},
+		{"first", set("x", third, true), Outcome{Result: Done}},
+		{"second", set("y", third, true), Outcome{Result: Done}},
+		{"more than may be", set("z", 2*third, false), Outcome{Result: TooManySecrets}},
+		{"the second is taken", take("y", 1), Outcome{Result: Done}},
+		{"the first is taken", take("x", 2), Outcome{Result: Done}},
+		{"more than may be at all", set("z", maxSecretBytes, false), Outcome{Result: TooManySecrets}},
+		{"in place of the second", set("z", 3*third/2, false), Outcome{Result: Done}},
+		{"the second is gone", take("y", 1), Outcome{Result: UnknownTestflingerSecret}},
+		{"the first is there", take("x", 2), Outcome{Result: Done}},
+		{"smaller than before", set("z", third, false), Outcome{Result: Done}},
+	}
+	for i := range maxSecrets - 1 {
+		steps = append(steps, step{"of many", set(fmt.Sprint(i), 1, false), Outcome{Result: Done}})
+	}
+	steps = append(steps, step{"the first gave way", take("x", 2), Outcome{Result: UnknownTestflingerSecret}})
+	steps = append(steps, step{"one too many", set("x", 1, false), Outcome{Result: TooManySecrets}})
+	play(t, steps)
 }

@@ -831,11 +831,14 @@ func (x *TestflingerSecretDeleteRequested) GetIdempotency() *Idempotency {
 	return nil
 }
 
-// TestflingerSecretTaken gives a secret that is for one job to a hand-out: to the first that asks.
+// TestflingerSecretTaken gives a secret that is for one job to the first that asks; that one may have it again, since a job
+// can be handed out more than once.
 type TestflingerSecretTaken struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	IdHash        []byte                 `protobuf:"bytes,1,opt,name=id_hash,json=idHash,proto3" json:"id_hash,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	IdHash []byte                 `protobuf:"bytes,1,opt,name=id_hash,json=idHash,proto3" json:"id_hash,omitempty"`
+	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The job's number.
+	Job           uint64 `protobuf:"varint,3,opt,name=job,proto3" json:"job,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -882,6 +885,13 @@ func (x *TestflingerSecretTaken) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *TestflingerSecretTaken) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
 }
 
 // TestflingerAgentPosted is what an agent says of itself. What is not given stays as it was. A fact, by agent.
@@ -1317,10 +1327,11 @@ const file_millrace_event_v1_testflinger_proto_rawDesc = "" +
 	" TestflingerSecretDeleteRequested\x12\x17\n" +
 	"\aid_hash\x18\x01 \x01(\fR\x06idHash\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12@\n" +
-	"\vidempotency\x18\x03 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"E\n" +
+	"\vidempotency\x18\x03 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"W\n" +
 	"\x16TestflingerSecretTaken\x12\x17\n" +
 	"\aid_hash\x18\x01 \x01(\fR\x06idHash\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\x94\x03\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\x04R\x03job\"\x94\x03\n" +
 	"\x16TestflingerAgentPosted\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\x05state\x18\x02 \x01(\tH\x00R\x05state\x88\x01\x01\x12\x1d\n" +
