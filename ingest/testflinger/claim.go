@@ -108,7 +108,9 @@ func (t *Testflinger) lease() *event.JobLease {
 	if t.config.Lease == 0 {
 		return nil
 	}
-	return &event.JobLease{Duration: t.config.Lease.Milliseconds(), Requeues: t.config.Requeues, EndState: testflinger.StateComplete}
+	return &event.JobLease{
+		Duration: t.config.Lease.Milliseconds(), Requeues: t.config.Requeues, EndState: testflinger.StateComplete, ByAnyCall: true,
+	}
 }
 
 // handOut answers with a job that the asker has got. When that cannot be done the job goes back.

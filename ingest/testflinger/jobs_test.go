@@ -280,6 +280,57 @@ func TestCallsThatNameAJobKeepItsLease(t *testing.T) {
 	l.replicas[0].pulse.Heard(t.Context(), someID)
 }
 
+func TestCallsThatNameAJobLeaveTheLeaseOfAnotherDoorAlone(t *testing.T) {
+	l := newLab(t, testflinger.Seed, func(c *door.Config) { c.Lease = time.Hour })
+	id := l.submit(`{"job_queue":"q"}`)
+	claim, err := eventlog.NewEvent("/test", &event.JobClaimRequested{
+		Queues: []string{testflinger.Queue("q")}, Asker: "worker", Lease: &event.JobLease{Duration: 60_000},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := l.replicas[0].jobs.Decide(t.Context(), claim)
+	if err != nil || got.Result != jobs.Done {
+		t.Fatalf("the claim gets %+v, %v", got, err)
+	}
+	l.clock.Pass(50 * time.Second)
+	l.ask(0, http.MethodPost, "/v1/result/"+id+"/output", "x").is(http.StatusOK, "OK")
+	l.replicas[0].pulse.Heard(t.Context(), id)
+	if heartbeats, _ := messages[*event.JobHeartbeat](l, eventlog.Jobs); len(heartbeats) != 0 {
+		t.Errorf("%d heartbeats came from calls that only name the job", len(heartbeats))
+	}
+}
+
+func TestAgentThatHasLostAJobToAnotherDoesNotEndIt(t *testing.T) {
+	l := newLab(t, testflinger.Latest, func(c *door.Config) { c.Lease, c.Requeues = time.Minute, 1 })
+	as := func(name string) []string {
+		return append(l.client(name, testflinger.Agents, nil), "Cookie", "agent_name="+name)
+	}
+	otter, mole := as("otter"), as("mole")
+	id := l.submit(`{"job_queue":"q"}`)
+	l.ask(0, http.MethodGet, "/v1/job?queue=q", "", otter...).members()
+	l.clock.Pass(time.Minute)
+	expiry, err := eventlog.NewEvent("/test", &event.JobLeaseExpired{Seq: 1, Attempt: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.replicas[0].jobs.Decide(t.Context(), expiry); err != nil {
+		t.Fatal(err)
+	}
+	l.ask(0, http.MethodGet, "/v1/job?queue=q", "", mole...).members()
+	reports := func(header []string, lives bool) {
+		t.Helper()
+		l.ask(0, http.MethodPost, "/v1/result/"+id, `{"job_state":"complete"}`, header...).is(http.StatusOK, "OK")
+		l.replicas[0].jobs.View(func(s *jobs.State) {
+			if job, found := s.Find(&event.JobRef{Name: &event.JobRef_JobId{JobId: id}}); found != lives || job.Asker != "mole" && lives {
+				t.Errorf("the job lives: %t, want %t; %q has it", found, lives, job.Asker)
+			}
+		})
+	}
+	reports(otter, true)
+	reports(mole, false)
+}
+
 func TestEachPieceOfOutputIsHandedOutOnce(t *testing.T) {
 	l := newLab(t, testflinger.Seed)
 	output, serial := "/v1/result/"+someID+"/output", "/v1/result/"+someID+"/serial_output"

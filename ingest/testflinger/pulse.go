@@ -17,7 +17,8 @@ import (
 )
 
 // Pulse takes every call that names a job for news of it, so that its lease begins anew: agents of this API know nothing
-// of leases. Such news is appended when a quarter of the lease has passed since the last.
+// of leases. Such news is appended when a quarter of the lease has passed since the last. Jobs that were handed out at another
+// door are kept by that one's heartbeats alone.
 type Pulse struct {
 	PulseDependencies
 	lease time.Duration
@@ -43,8 +44,7 @@ func (p *Pulse) Heard(ctx context.Context, id string) {
 	}
 	var job jobs.Job
 	p.Jobs.View(func(s *jobs.State) { job, _ = s.Find(byID(id)) })
-	last := job.Expires - p.lease.Milliseconds()
-	if !job.Out || job.Expires == 0 || p.Now().UnixMilli() < last+p.lease.Milliseconds()/4 {
+	if last := job.Expires - job.Lease; !job.ByAnyCall || job.Expires == 0 || p.Now().UnixMilli() < last+job.Lease/4 {
 		return
 	}
 	request := &event.JobHeartbeat{Seq: job.Seq, Attempt: job.Attempt}

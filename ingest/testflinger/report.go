@@ -50,11 +50,12 @@ func (t *Testflinger) reported(c *gin.Context, id string) error {
 		return err
 	}
 	reporter := agentOf(c)
+	fromAsker := t.latest() && reporter != "" // the older generation's agents do not say who they are when they ask
 	if reporter == "" {
 		reporter = job.Asker
 	}
 	return t.reportState(c, id, &event.JobStateReported{
-		Job: ref, State: *result.State, Final: testflinger.Ended(*result.State), Reporter: reporter,
+		Job: ref, State: *result.State, Final: testflinger.Ended(*result.State), Reporter: reporter, FromAsker: fromAsker,
 	}, position)
 }
 

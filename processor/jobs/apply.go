@@ -215,7 +215,7 @@ func (s *State) handOut(j *job, m *event.JobClaimRequested, id uuid.UUID) {
 	lease := m.GetLease()
 	h := &handout{
 		asker: m.GetAsker(), claim: id, key: string(m.GetIdempotency().GetKey()), since: s.now, duration: max(0, lease.GetDuration()),
-		requeues: lease.GetRequeues(), endState: lease.GetEndState(),
+		requeues: lease.GetRequeues(), endState: lease.GetEndState(), byAnyCall: lease.GetByAnyCall(),
 	}
 	j.attempt++
 	s.takeOut(j, h)
@@ -335,6 +335,8 @@ func (s *State) report(m *event.JobStateReported) Outcome {
 	case j == nil:
 		return refused(NotFound, nil)
 	case byAttempt && !j.current(m.GetAttempt()):
+		return refused(Stale, j)
+	case m.GetFromAsker() && j.handout != nil && j.handout.asker != m.GetReporter():
 		return refused(Stale, j)
 	case m.GetFinal():
 		return s.end(j, m.GetState())

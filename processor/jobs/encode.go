@@ -129,6 +129,7 @@ func (w *writer) handout(h *handout) {
 	w.signed(h.duration)
 	w.number(int(h.requeues))
 	w.text(h.endState)
+	w.flag(h.byAnyCall)
 	w.flag(h.cancelled)
 }
 
@@ -255,7 +256,7 @@ func (r *reader) job() *job {
 func (r *reader) handout() *handout {
 	return &handout{
 		asker: r.text(), claim: r.id(), key: r.text(), since: r.signed(), expires: r.signed(), duration: r.signed(),
-		requeues: uint32(r.number()), endState: r.text(), cancelled: r.flag(),
+		requeues: uint32(r.number()), endState: r.text(), byAnyCall: r.flag(), cancelled: r.flag(),
 	}
 }
 

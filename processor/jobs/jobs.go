@@ -66,6 +66,10 @@ type Job struct {
 	Claim uuid.UUID
 	// Since and Expires are Unix milliseconds of log time; Expires is 0 without a lease.
 	Since, Expires int64
+	// Lease is how long the hand-out holds without news, in milliseconds; 0: for ever. ByAnyCall says that every call which
+	// names the job is news of it.
+	Lease     int64
+	ByAnyCall bool
 }
 
 // Result is what became of an event.
@@ -134,7 +138,7 @@ type State struct {
 // Fold is the jobs' fold.
 func Fold() *fold.Definition[*State, Outcome] {
 	return &fold.Definition[*State, Outcome]{
-		Name: "jobs", Version: 2, Topic: eventlog.Jobs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
+		Name: "jobs", Version: 3, Topic: eventlog.Jobs, New: NewState, Apply: Apply, Encode: encode, Decode: decode,
 		Keys: &fold.Keys[*State, Outcome]{
 			Repeats: func(s *State) *fold.Repeats[Outcome] { return &s.repeats }, Answer: answer,
 			Unchecked: func(o Outcome) bool { return o.Result == KeyUnchecked },

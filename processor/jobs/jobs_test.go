@@ -100,7 +100,7 @@ func key(name string) *event.Idempotency {
 }
 
 func lease(d time.Duration, requeues uint32) *event.JobLease {
-	return &event.JobLease{Duration: d.Milliseconds(), Requeues: requeues, EndState: "failed"}
+	return &event.JobLease{Duration: d.Milliseconds(), Requeues: requeues, EndState: "failed", ByAnyCall: requeues == 1}
 }
 
 func TestClaimTakesTheHighestPriorityOfItsQueuesThenTheOldest(t *testing.T) {
@@ -329,6 +329,29 @@ func TestReportsWithoutAttemptFollowTheOldAPI(t *testing.T) {
 	l.refused(&event.JobCancelRequested{Job: idRef(id)}, jobs.NotFound)
 	l.refused(&event.JobStateReported{Job: seqRef(1), State: "complete", Final: true}, jobs.Late)
 	l.refused(&event.JobStateReported{Job: seqRef(2), State: "complete", Final: true}, jobs.NotFound)
+}
+
+func TestReportOfAnAgentThatHasLostTheJobToAnotherChangesNothing(t *testing.T) {
+	l := newLab(t)
+	lease := &event.JobLease{Duration: 60_000, Requeues: 1, EndState: "complete", ByAnyCall: true}
+	l.done(&event.JobSubmitted{Queue: "q", JobId: "a"})
+	l.done(&event.JobClaimRequested{Queues: []string{"q"}, Asker: "otter", Lease: lease})
+	l.now += 60_000
+	l.done(&event.JobLeaseExpired{Seq: 1, Attempt: 1})
+	second := l.done(&event.JobClaimRequested{Queues: []string{"q"}, Asker: "mole", Lease: lease}).Job
+	if second.Lease != 60_000 || !second.ByAnyCall {
+		t.Errorf("the hand-out holds for %d ms, by any call: %t", second.Lease, second.ByAnyCall)
+	}
+	ref := &event.JobRef{Name: &event.JobRef_JobId{JobId: "a"}}
+	for _, state := range []string{"test", "waiting", "complete"} {
+		l.now += 1000
+		l.refused(&event.JobStateReported{Job: ref, State: state, Final: state == "complete", Reporter: "otter", FromAsker: true}, jobs.Stale)
+	}
+	now, _ := l.progress.State.Find(ref)
+	if difference := cmp.Diff(second, now); difference != "" {
+		t.Errorf("the second hand-out has changed:\n%s", difference)
+	}
+	l.done(&event.JobStateReported{Job: ref, State: "complete", Final: true, Reporter: "mole", FromAsker: true})
 }
 
 func TestCancelledJobThatWaitsIsNotHandedOut(t *testing.T) {

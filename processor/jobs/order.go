@@ -35,6 +35,7 @@ type handout struct {
 	duration  int64
 	requeues  uint32
 	endState  string
+	byAnyCall bool
 	cancelled bool
 }
 

@@ -20,7 +20,7 @@ func (j *job) show() Job {
 	}
 	if h := j.handout; h != nil {
 		shown.Out, shown.Cancelled, shown.Asker, shown.Claim = true, h.cancelled, h.asker, h.claim
-		shown.Since, shown.Expires = h.since, h.expires
+		shown.Since, shown.Expires, shown.Lease, shown.ByAnyCall = h.since, h.expires, h.duration, h.byAnyCall
 	}
 	return shown
 }

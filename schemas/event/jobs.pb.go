@@ -709,7 +709,9 @@ type JobLease struct {
 	// How many times an expired job goes back to its queue; then it ends.
 	Requeues uint32 `protobuf:"varint,2,opt,name=requeues,proto3" json:"requeues,omitempty"`
 	// The state in which it ends.
-	EndState      string `protobuf:"bytes,3,opt,name=end_state,json=endState,proto3" json:"end_state,omitempty"`
+	EndState string `protobuf:"bytes,3,opt,name=end_state,json=endState,proto3" json:"end_state,omitempty"`
+	// Every call that names the job is news of it: who works on it knows nothing of leases.
+	ByAnyCall     bool `protobuf:"varint,4,opt,name=by_any_call,json=byAnyCall,proto3" json:"by_any_call,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -763,6 +765,13 @@ func (x *JobLease) GetEndState() string {
 		return x.EndState
 	}
 	return ""
+}
+
+func (x *JobLease) GetByAnyCall() bool {
+	if x != nil {
+		return x.ByAnyCall
+	}
+	return false
 }
 
 // JobClaimRequested asks for a job: of several queues the one with the highest priority, then the oldest.
@@ -1024,9 +1033,11 @@ type JobStateReported struct {
 	// Nothing follows: the job has ended.
 	Final bool `protobuf:"varint,4,opt,name=final,proto3" json:"final,omitempty"`
 	// How it ended, a JSON object; empty when that is told otherwise.
-	Result        []byte       `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
-	Reporter      string       `protobuf:"bytes,6,opt,name=reporter,proto3" json:"reporter,omitempty"`
-	Idempotency   *Idempotency `protobuf:"bytes,7,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	Result      []byte       `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
+	Reporter    string       `protobuf:"bytes,6,opt,name=reporter,proto3" json:"reporter,omitempty"`
+	Idempotency *Idempotency `protobuf:"bytes,7,opt,name=idempotency,proto3" json:"idempotency,omitempty"`
+	// While the job is out it counts only from whom it was handed out to: the reporter has said who it is.
+	FromAsker     bool `protobuf:"varint,8,opt,name=from_asker,json=fromAsker,proto3" json:"from_asker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1108,6 +1119,13 @@ func (x *JobStateReported) GetIdempotency() *Idempotency {
 		return x.Idempotency
 	}
 	return nil
+}
+
+func (x *JobStateReported) GetFromAsker() bool {
+	if x != nil {
+		return x.FromAsker
+	}
+	return false
 }
 
 // JobCancelRequested ends a waiting job, and tells who works on a handed-out one to stop.
@@ -1258,11 +1276,12 @@ const file_millrace_event_v1_jobs_proto_rawDesc = "" +
 	"\x06labels\x18\x02 \x01(\v2\x1c.millrace.event.v1.JobLabelsR\x06labels\"|\n" +
 	"\x14JobAttachmentsStored\x12+\n" +
 	"\x03job\x18\x01 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x127\n" +
-	"\bdocument\x18\x02 \x01(\v2\x1b.millrace.event.v1.DocumentR\bdocument\"_\n" +
+	"\bdocument\x18\x02 \x01(\v2\x1b.millrace.event.v1.DocumentR\bdocument\"\x7f\n" +
 	"\bJobLease\x12\x1a\n" +
 	"\bduration\x18\x01 \x01(\x03R\bduration\x12\x1a\n" +
 	"\brequeues\x18\x02 \x01(\rR\brequeues\x12\x1b\n" +
-	"\tend_state\x18\x03 \x01(\tR\bendState\"\xff\x01\n" +
+	"\tend_state\x18\x03 \x01(\tR\bendState\x12\x1e\n" +
+	"\vby_any_call\x18\x04 \x01(\bR\tbyAnyCall\"\xff\x01\n" +
 	"\x11JobClaimRequested\x12\x16\n" +
 	"\x06queues\x18\x01 \x03(\tR\x06queues\x12+\n" +
 	"\x03job\x18\x02 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x12\x14\n" +
@@ -1278,7 +1297,7 @@ const file_millrace_event_v1_jobs_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\"=\n" +
 	"\x0fJobLeaseExpired\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\xfb\x01\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x9a\x02\n" +
 	"\x10JobStateReported\x12+\n" +
 	"\x03job\x18\x01 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
@@ -1286,7 +1305,9 @@ const file_millrace_event_v1_jobs_proto_rawDesc = "" +
 	"\x05final\x18\x04 \x01(\bR\x05final\x12\x16\n" +
 	"\x06result\x18\x05 \x01(\fR\x06result\x12\x1a\n" +
 	"\breporter\x18\x06 \x01(\tR\breporter\x12@\n" +
-	"\vidempotency\x18\a \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"\x83\x01\n" +
+	"\vidempotency\x18\a \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\x12\x1d\n" +
+	"\n" +
+	"from_asker\x18\b \x01(\bR\tfromAsker\"\x83\x01\n" +
 	"\x12JobCancelRequested\x12+\n" +
 	"\x03job\x18\x01 \x01(\v2\x19.millrace.event.v1.JobRefR\x03job\x12@\n" +
 	"\vidempotency\x18\x02 \x01(\v2\x1e.millrace.event.v1.IdempotencyR\vidempotency\"#\n" +
