@@ -32,6 +32,8 @@ type TestflingerClient struct {
 	// AllowedQueues is nil for who was never given any.
 	AllowedQueues []string
 	Secrets       map[string]TestflingerSecret
+	// Refresh are the hashes of the client's refresh tokens, in the order in which they were issued.
+	Refresh []Hash
 }
 
 // TestflingerSecret is a secret that a client keeps for its jobs.
@@ -64,6 +66,9 @@ const (
 	maxSecretBytes = 1 << 20
 )
 
+// maxRefresh bounds the refresh tokens of one client: the oldest gives way. It is part of the fold's rule.
+const maxRefresh = 1000
+
 // keepExpired is how long a refresh token that has expired is remembered, in milliseconds.
 const keepExpired = 24 * 60 * 60 * 1000
 
@@ -76,7 +81,7 @@ func (t *Testflinger) Client(id Hash) (TestflingerClient, bool) {
 	c := *known
 	c.SealedProfile, c.SecretBcrypt = bytes.Clone(c.SealedProfile), bytes.Clone(c.SecretBcrypt)
 	c.MaxPriority, c.MaxReservation = maps.Clone(c.MaxPriority), maps.Clone(c.MaxReservation)
-	c.AllowedQueues, c.Secrets = slices.Clone(c.AllowedQueues), nil
+	c.AllowedQueues, c.Secrets, c.Refresh = slices.Clone(c.AllowedQueues), nil, nil
 	return c, true
 }
 
@@ -209,15 +214,14 @@ func (c *TestflingerClient) set(m *event.TestflingerClientSetRequested) {
 
 func (t *Testflinger) deleteClient(m *event.TestflingerClientDeleteRequested) Outcome {
 	id, _ := ToHash(m.GetIdHash())
-	if t.Clients[id] == nil {
+	client := t.Clients[id]
+	if client == nil {
 		return Outcome{Result: UnknownTestflingerClient}
 	}
-	delete(t.Clients, id)
-	for hash, token := range t.Refresh {
-		if token.Client == id {
-			delete(t.Refresh, hash)
-		}
+	for _, hash := range client.Refresh {
+		delete(t.Refresh, hash)
 	}
+	delete(t.Clients, id)
 	return Outcome{Result: Done}
 }
 
@@ -254,11 +258,20 @@ func (t *Testflinger) open(m *event.TestflingerQueueOpenRequested) Outcome {
 func (t *Testflinger) issueRefresh(m *event.TestflingerRefreshTokenIssued, now int64) Outcome {
 	hash, ok := ToHash(m.GetTokenHash())
 	id, known := ToHash(m.GetIdHash())
-	if !ok || !known || t.Clients[id] == nil {
+	client := t.Clients[id]
+	if !ok || !known || client == nil {
 		return Outcome{Result: UnknownTestflingerClient}
 	}
 	t.sweep(now)
+	if _, again := t.Refresh[hash]; again { // the event stands in the log a second time
+		return Outcome{Result: Done}
+	}
+	if len(client.Refresh) == maxRefresh {
+		delete(t.Refresh, client.Refresh[0])
+		client.Refresh = slices.Delete(client.Refresh, 0, 1)
+	}
 	t.Refresh[hash] = TestflingerRefresh{Client: id, Expires: m.GetExpires()}
+	client.Refresh = append(client.Refresh, hash)
 	return Outcome{Result: Done}
 }
 
@@ -271,6 +284,12 @@ func (t *Testflinger) sweep(now int64) {
 		if token.Expires+keepExpired <= now {
 			delete(t.Refresh, hash)
 		}
+	}
+	for _, client := range t.Clients {
+		client.Refresh = slices.DeleteFunc(client.Refresh, func(hash Hash) bool {
+			_, kept := t.Refresh[hash]
+			return !kept
+		})
 	}
 	t.Swept = len(t.Refresh)
 }

@@ -118,6 +118,33 @@ func TestRefreshTokensEndWithTheirClientOrWhenTheyAreRevoked(t *testing.T) {
 	}
 }
 
+func TestOldestRefreshTokenOfAClientGivesWay(t *testing.T) {
+	issue := func(token int, id string) *event.TestflingerRefreshTokenIssued {
+		return &event.TestflingerRefreshTokenIssued{TokenHash: hash(fmt.Sprint(token)), IdHash: hash(id), Expires: 1000}
+	}
+	revoke := func(token int) *event.TestflingerRefreshTokenRevokeRequested {
+		return &event.TestflingerRefreshTokenRevokeRequested{TokenHash: hash(fmt.Sprint(token))}
+	}
+	steps := []step{
+		{"a", setClient("a", 0, 0, 0), Outcome{Result: Done, New: true, Role: contributor}},
+		{"b", setClient("b", 0, 0, 0), Outcome{Result: Done, New: true, Role: contributor}},
+		{"b's", issue(-1, "b"), Outcome{Result: Done}},
+	}
+	for i := range maxRefresh {
+		steps = append(steps, step{"a's", issue(i, "a"), Outcome{Result: Done}})
+	}
+	steps = append(
+		steps,
+		step{"the same again", issue(maxRefresh-1, "a"), Outcome{Result: Done}},
+		step{"one more", issue(maxRefresh, "a"), Outcome{Result: Done}},
+		step{"a's oldest", revoke(0), Outcome{Result: UnknownRefreshToken}},
+		step{"a's second", revoke(1), Outcome{Result: Done}},
+		step{"a's newest", revoke(maxRefresh), Outcome{Result: Done}},
+		step{"b's", revoke(-1), Outcome{Result: Done}},
+	)
+	play(t, steps)
+}
+
 func TestSecretForOneJobIsGivenOnceAndExpiredOnesNotAtAll(t *testing.T) {
 	set := func(path string, expires int64, once bool) *event.TestflingerSecretSetRequested {
 		return &event.TestflingerSecretSetRequested{IdHash: hash("a"), Path: path, SealedValue: []byte(path), Expires: expires, Once: once}
