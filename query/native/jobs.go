@@ -267,7 +267,7 @@ func (n *Native) resultNow(ctx context.Context, header http.Header, id string, p
 			return cache.Value{Body: []byte(noResult)}, nil
 		}
 		page := JobResultPage{
-			ID: job.ID, State: job.State, Attempt: job.Attempt, Worker: job.Worker, EndedAt: job.ChangedAt, Position: at.Position.String(),
+			ID: job.ID, State: job.State, Attempt: job.Attempt, Worker: job.Worker, EndedAt: job.EndedAt, Position: at.Position.String(),
 		}
 		if page.Result, err = v.JobResult(ctx, job.Number); err != nil {
 			return cache.Value{}, err

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/query/native"
 	"github.com/millrace/millrace/query/native/labtest"
 	"github.com/millrace/millrace/schemas/blob"
@@ -274,6 +275,29 @@ func TestResultIsWaitedForUntilTheJobEnds(t *testing.T) {
 	}
 	if answer := ask(t, o, "/jobs/job-5/result"); !strings.Contains(answer.Body.String(), `"state":"cancelled"`) || !strings.Contains(answer.Body.String(), `"result":null`) {
 		t.Errorf("the result of a cancelled job is %d %s", answer.Code, answer.Body)
+	}
+}
+
+func TestReportAfterTheEndDoesNotMoveTheEnd(t *testing.T) {
+	o := newOffice(t)
+	someJobs(o)
+	o.End(3, "agent-2", `{}`)
+	ended := func() (at, state any) {
+		answer := ask(t, o, "/jobs/job-3/result")
+		var got map[string]any
+		if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil {
+			t.Fatalf("%d %s: %v", answer.Code, answer.Body, err)
+		}
+		return got["ended_at"], got["state"]
+	}
+	first, _ := ended()
+	o.Pass(time.Hour)
+	late := o.Job(&event.JobStateReported{Job: labtest.JobNumber(3), State: "cleanup", Reporter: "agent-2"})
+	if late.Result != jobs.Late {
+		t.Fatalf("the fold answers %d", late.Result)
+	}
+	if at, state := ended(); at != first || state != "cleanup" {
+		t.Errorf("the job is %v since %v, want cleanup since %v", state, at, first)
 	}
 }
 

@@ -37,6 +37,8 @@ type Job struct {
 	Attempt     uint32    `json:"attempt" ch:"-" doc:"number of hand-outs so far"`
 	Worker      string    `json:"worker" ch:"-" doc:"who got the job last, or reported on it"`
 	ChangedAt   time.Time `json:"changed_at" ch:"-" doc:"when the newest change was"`
+	// EndedAt is when the job ended, if it has: what is reported later does not move it.
+	EndedAt time.Time `json:"-" ch:"-"`
 }
 
 // jobState is the newest change of a job.
@@ -48,11 +50,12 @@ type jobState struct {
 	Result string    `ch:"result"`
 }
 
-// jobWork is who got a job last, or reported on it, and how often it was handed out.
+// jobWork is who got a job last, or reported on it, how often it was handed out, and when it ended first.
 type jobWork struct {
-	Number  uint64 `ch:"seq"`
-	Worker  string `ch:"worker"`
-	Attempt uint32 `ch:"attempts"`
+	Number  uint64    `ch:"seq"`
+	Worker  string    `ch:"worker"`
+	Attempt uint32    `ch:"attempts"`
+	EndedAt time.Time `ch:"ended_at"`
 }
 
 var (
@@ -193,7 +196,7 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 			state := states[number]
 			job.ID = jobs.ID(familyNamed(job.Family), number, job.JobID)
 			job.State, job.Ended, job.ChangedAt = state.State, state.Ended, state.At
-			job.Worker, job.Attempt = work[number].Worker, work[number].Attempt
+			job.Worker, job.Attempt, job.EndedAt = work[number].Worker, work[number].Attempt, work[number].EndedAt
 			found = append(found, job)
 		}
 	}
@@ -208,7 +211,7 @@ func (v *View) work(ctx context.Context, numbers []uint64) (map[uint64]jobWork, 
 		return work, nil
 	}
 	rows, err := scan[jobWork](ctx, v, "who works on jobs", in(v.database, `SELECT seq, argMaxIf(asker, (epoch, offset), asker != '') AS worker,
-	max(attempt) AS attempts
+	max(attempt) AS attempts, minIf(at, ended) AS ended_at
 FROM {db}.job_changes
 WHERE seq IN (?)
 GROUP BY seq`), numbers)

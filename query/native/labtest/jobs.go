@@ -78,7 +78,7 @@ func (l *Lab) Job(m proto.Message) jobs.Outcome {
 	l.Helper()
 	record := l.record(eventlog.Jobs, m)
 	outcome := l.Jobs.apply(record)
-	if outcome.Result != jobs.Done {
+	if outcome.Result != jobs.Done && outcome.Result != jobs.Late {
 		l.Fatalf("%T: the fold says %+v", m, outcome)
 	}
 	l.write(eventlog.Jobs, func(b *projection.Batch) error {
