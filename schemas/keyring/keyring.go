@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -40,6 +41,8 @@ type Keyring struct {
 	id       [idSize]byte
 	seal     cipher.AEAD
 	subjects *subjectKeys
+	// lookups are the keys that Lookup derived, by purpose: there are few purposes, and every request is looked up.
+	lookups sync.Map
 }
 
 // Open reads the key file, or creates it (mode 0600) with its folder of subject keys where there is neither. It
@@ -87,7 +90,11 @@ func (k *Keyring) GoString() string { return k.String() }
 // Lookup hashes a secret for finding it in an index: equal secrets give equal hashes under one purpose, and who has
 // the index but not the key cannot try secrets against it.
 func (k *Keyring) Lookup(purpose, secret string) [32]byte {
-	key := k.derive("lookup", purpose)
+	derived, known := k.lookups.Load(purpose)
+	if !known {
+		derived, _ = k.lookups.LoadOrStore(purpose, k.derive("lookup", purpose))
+	}
+	key := derived.([keySize]byte)
 	return mac(key[:], secret)
 }
 
