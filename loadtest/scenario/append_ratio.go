@@ -63,12 +63,7 @@ func between(key string, n, least, most int) error {
 }
 
 func (a *appendRatio) run(l *lab) error {
-	complaints, err := os.Create(l.logOf("bareappend"))
-	if err != nil {
-		return fmt.Errorf("make a log: %w", err)
-	}
-	defer complaints.Close()
-	bare, err := target.StartHelper(l.ctx, l.options.Programs, "bareappend", []string{l.folder + "/bare"}, complaints, "URL")
+	bare, err := l.startBare()
 	if err != nil {
 		return err
 	}
@@ -83,6 +78,16 @@ func (a *appendRatio) run(l *lab) error {
 		}
 	}
 	return bare.Close()
+}
+
+// startBare starts the handler that only appends; the caller closes it.
+func (l *lab) startBare() (*target.Helper, error) {
+	complaints, err := os.Create(l.logOf("bareappend"))
+	if err != nil {
+		return nil, fmt.Errorf("make a log: %w", err)
+	}
+	defer complaints.Close() // the helper has it open too
+	return target.StartHelper(l.ctx, l.options.Programs, "bareappend", []string{l.folder + "/bare"}, complaints, "URL")
 }
 
 // measure compares the two sides for one size of document, which has machines of its own.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/millrace/millrace/loadtest/farm"
 	"github.com/millrace/millrace/loadtest/load"
 	"github.com/millrace/millrace/loadtest/report"
-	"github.com/millrace/millrace/loadtest/target"
 	"github.com/millrace/millrace/loadtest/wire"
 )
 
@@ -59,12 +57,7 @@ func (j *jobRates) validate() error {
 const jobQueue = "loadtest"
 
 func (j *jobRates) run(l *lab) error {
-	complaints, err := os.Create(l.logOf("bareappend"))
-	if err != nil {
-		return fmt.Errorf("make a log: %w", err)
-	}
-	defer complaints.Close()
-	bare, err := target.StartHelper(l.ctx, l.options.Programs, "bareappend", []string{l.folder + "/bare"}, complaints, "URL")
+	bare, err := l.startBare()
 	if err != nil {
 		return err
 	}
