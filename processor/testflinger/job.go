@@ -202,7 +202,7 @@ func reservation(g Generation) check {
 		case fault != nil:
 			return value, []string{"Not a valid duration: want seconds, or a text such as 90s, 30min, 6h or 1d12h."}
 		case number(stored) < 0:
-			return value, []string{"Must be greater than or equal to 0."}
+			return value, []string{notNegative}
 		}
 		return stored, nil
 	}

@@ -264,6 +264,7 @@ func TestFaultsOfSmallBodies(t *testing.T) {
 		{"images", `{"q":{"a.b":"a","c":1}}`, `422 {"q":{"a.b":["Invalid image name: it must not begin with $, nor have a dot or a NUL."],"c":["Not a valid string."]}}`},
 		{"old image", `{"q":{"a.b":"a"}}`, ok}, {"images", `{"q":"a"}`, `422 {"q":{"_schema":["Invalid input type."]}}`},
 		{"fragment", `{"fragment_number":0,"timestamp":"2026-01-02T03:04:05.678901+00:00","phase":"test","log_data":""}`, ok},
+		{"fragment", `{"fragment_number":-1,"timestamp":"2026-01-02T03:04:05Z","phase":"test","log_data":""}`, `422 {"fragment_number":["Must be greater than or equal to 0."]}`},
 		{"fragment", `{"fragment_number":"x","timestamp":"noon","phase":"lunch"}`, `422 {"fragment_number":["Not a valid integer."],"log_data":["Missing data for required field."],` +
 			`"phase":["Must be one of: setup, provision, firmware_update, test, allocate, reserve, cleanup."],"timestamp":["Not a valid datetime."]}`},
 		{"new", `{"client_id":"c","client_secret":"s","role":"user","max_priority":null,"max_reservation_time":{"*":"5"}}`, ok},

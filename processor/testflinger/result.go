@@ -92,7 +92,7 @@ type Fragment struct {
 // ReadFragment reads a piece of a log.
 func ReadFragment(contentType string, body []byte) (*Fragment, error) {
 	o := &object{strict: true, members: []member{
-		{name: "fragment_number", check: integer, required: true}, {name: "timestamp", check: timestamp, required: true},
+		{name: "fragment_number", check: ordinal, required: true}, {name: "timestamp", check: timestamp, required: true},
 		{name: "phase", check: oneOf(Phases()...), required: true}, {name: "log_data", check: anyText, required: true},
 	}}
 	given, err := o.read(contentType, body)
@@ -106,6 +106,15 @@ func ReadFragment(contentType string, body []byte) (*Fragment, error) {
 	return &Fragment{
 		Number: number(given["fragment_number"]), Time: at, Phase: asText(given["phase"]), Text: asText(given["log_data"]),
 	}, nil
+}
+
+// ordinal takes whole numbers from 0.
+func ordinal(value any) (stored, fault any) {
+	stored, fault = integer(value)
+	if fault == nil && number(stored) < 0 {
+		return value, []string{notNegative}
+	}
+	return stored, fault
 }
 
 func timestamp(value any) (stored, fault any) {

@@ -34,6 +34,7 @@ const (
 	notBoolean  = "Not a valid boolean."
 	notList     = "Not a valid list."
 	notMapping  = "Not a valid mapping type."
+	notNegative = "Must be greater than or equal to 0."
 	notPattern  = "String does not match expected pattern."
 	notObject   = "Invalid input type."
 	wholeObject = "_schema"
