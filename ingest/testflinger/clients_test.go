@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	door "github.com/millrace/millrace/ingest/testflinger"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/testflinger"
@@ -238,6 +239,24 @@ func TestExcludedAgentsDoNotGetTheJob(t *testing.T) {
 	if got := l.ask(1, http.MethodGet, "/v1/job?queue=q", "", as("mole")...).members(); got["job_id"] != id {
 		t.Errorf("the claim gets %v", got)
 	}
+}
+
+func TestSetsOfExcludedAgentsOfAQueueAreBounded(t *testing.T) {
+	l := newLab(t, testflinger.Latest, func(c *door.Config) { c.MaxExclusions = 2 })
+	agent := append(l.client("agents", testflinger.Agents, nil), "Cookie", "agent_name=otter")
+	l.ask(0, http.MethodPost, "/v1/agents/data/otter", `{"queues":["q","r"]}`, agent...)
+	job := func(queue string, excluded ...string) string {
+		return fmt.Sprintf(`{"job_queue":%q,"exclude_agents":["%s"]}`, queue, strings.Join(excluded, `","`))
+	}
+	first := l.submit(job("q", "a"))
+	l.submit(job("q", "a", "b"))
+	l.submit(job("q", "b", "a"))
+	full := refusal("The jobs of queue q have 2 different sets of exclude_agents, which is the limit: use one of them, or wait until jobs have ended")
+	l.ask(0, http.MethodPost, "/v1/job", job("q", "c")).is(422, full)
+	l.submit(job("r", "c"))
+	l.submit(`{"job_queue":"q"}`)
+	l.ask(1, http.MethodPost, "/v1/job/"+first+"/action", `{"action":"cancel"}`).is(http.StatusOK, "OK")
+	l.submit(job("q", "c"))
 }
 
 func TestSecretsGoToTheAgentAndSingleOnesOnce(t *testing.T) {

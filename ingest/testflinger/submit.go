@@ -116,10 +116,32 @@ func (t *Testflinger) someAgentMayHave(ctx context.Context, job *testflinger.Job
 	}
 	for name, queues := range agents {
 		if slices.Contains(queues, job.Queue) && !slices.Contains(job.Excluded, name) {
-			return nil
+			return t.exclusionsFit(ctx, job)
 		}
 	}
 	return bad(http.StatusUnprocessableEntity, "No agent of queue %s is left: all are excluded, or it has none", job.Queue)
+}
+
+// exclusionsFit makes sure that the jobs of a queue have few different sets of excluded agents. Those who submit at the same
+// moment may each be let in: the bound keeps claims fast, a few more do no harm.
+func (t *Testflinger) exclusionsFit(ctx context.Context, job *testflinger.Job) error {
+	fits := false
+	look := func(s *jobs.State) {
+		sets, known := s.Exclusions(testflinger.Queue(job.Queue), job.Excluded)
+		fits = known || sets < t.config.MaxExclusions
+	}
+	if t.Jobs.View(look); fits {
+		return nil
+	}
+	if err := t.Jobs.CatchUp(ctx); err != nil {
+		return door.Refusal(err)
+	}
+	if t.Jobs.View(look); fits {
+		return nil
+	}
+	return bad(http.StatusUnprocessableEntity,
+		"The jobs of queue %s have %d different sets of exclude_agents, which is the limit: use one of them, or wait until jobs have ended",
+		job.Queue, t.config.MaxExclusions)
 }
 
 // submission is the event of a job.

@@ -47,13 +47,15 @@ type Config struct {
 	Requeues uint32
 	// MaxBody is the largest body in bytes, of a job, a result or a piece of output.
 	MaxBody int64
+	// MaxExclusions is how many different sets of excluded agents the jobs of a queue may have: every claim looks at each.
+	MaxExclusions int
 	// KeepKeys is how long an Idempotency-Key is remembered, in log time.
 	KeepKeys time.Duration
 }
 
 // DefaultConfig is the configuration where the operator says nothing.
 func DefaultConfig() Config {
-	return Config{Requeues: 3, MaxBody: 16<<20 - 1, KeepKeys: door.DefaultKeep}
+	return Config{Requeues: 3, MaxBody: 16<<20 - 1, MaxExclusions: 64, KeepKeys: door.DefaultKeep}
 }
 
 // Validate reports all mistakes at once.
@@ -64,6 +66,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxBody < 1<<10 {
 		errs = append(errs, errors.New("testflinger.request_bytes must be at least 1024"))
+	}
+	if c.MaxExclusions < 1 {
+		errs = append(errs, errors.New("testflinger.exclusions must be at least 1"))
 	}
 	return errors.Join(errs...)
 }

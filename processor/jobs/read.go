@@ -40,6 +40,23 @@ func (s *State) Find(ref *event.JobRef) (Job, bool) {
 // Candidate says whether a claim would get a job now, so that nothing is appended while there is none.
 func (s *State) Candidate(m *event.JobClaimRequested) bool { return s.claimable(m) != nil }
 
+// Exclusions counts the different sets of excluded agents of a queue's jobs, and says whether one is among them. Each is a
+// place that every claim over the queue looks at.
+func (s *State) Exclusions(queue string, excluded []string) (sets int, known bool) {
+	q := s.queues[queue]
+	if q == nil {
+		return 0, false
+	}
+	seen := map[string]bool{}
+	for _, l := range q.lanes {
+		if set := (laneKey{excluded: l.excluded}).String(); len(l.excluded) > 0 && !seen[set] {
+			seen[set] = true
+			known = known || slices.Equal(l.excluded, excluded)
+		}
+	}
+	return len(seen), known
+}
+
 // Ahead gives the number of jobs that go before a waiting one in its queue, held ones too; false when it does not wait.
 func (s *State) Ahead(ref *event.JobRef) (int, bool) {
 	j := s.find(ref)

@@ -34,7 +34,7 @@ func (p *process) testflingerConfig() ingesttestflinger.Config {
 	c := p.options.Config
 	return ingesttestflinger.Config{
 		Generation: p.tokens.Generation(), Lease: c.Testflinger.Lease, Requeues: uint32(c.Testflinger.Requeues),
-		MaxBody: c.Testflinger.RequestBytes, KeepKeys: c.Ingest.IdempotencyWindow,
+		MaxBody: c.Testflinger.RequestBytes, MaxExclusions: c.Testflinger.Exclusions, KeepKeys: c.Ingest.IdempotencyWindow,
 	}
 }
 

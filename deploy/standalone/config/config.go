@@ -151,6 +151,7 @@ type Testflinger struct {
 	Lease          time.Duration `koanf:"lease" doc:"How long an agent keeps a job without any call that names it, whoever calls; 0: for ever. With the generation seed nobody can tell which agent reports: one that falls silent and wakes up ends the job that has gone to another meanwhile. With latest its reports change nothing."`
 	Requeues       int           `koanf:"requeues" doc:"How often a job goes back to its queue when nothing was heard of its agent; then it ends as complete."`
 	RequestBytes   int64         `koanf:"request_bytes" doc:"Largest job, result or piece of output, as sent and decoded."`
+	Exclusions     int           `koanf:"exclusions" doc:"Most different sets of exclude_agents that the jobs of a queue may have at a time: every claim looks at each."`
 }
 
 // Debci sets up the debci API.
@@ -199,7 +200,7 @@ func Default() Config {
 		PgPerfFarm:  PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
 		Files:       Files{MaxBytes: 4 << 30, Timeout: time.Hour, Keep: 7 * 24 * time.Hour},
 		Webhooks:    Webhooks{Timeout: 10 * time.Second, MaxPause: 5 * time.Minute, Window: 24 * time.Hour, AtOnce: 4, MaxSubscriptions: 100},
-		Testflinger: Testflinger{API: "seed", Requeues: 3, RequestBytes: 16<<20 - 1},
+		Testflinger: Testflinger{API: "seed", Requeues: 3, RequestBytes: 16<<20 - 1, Exclusions: 64},
 		Debci: Debci{
 			Suites: []string{"unstable", "testing", "stable"}, Architectures: []string{"amd64", "arm64"},
 			MaxTests: 10_000, RequestBytes: 16 << 20,

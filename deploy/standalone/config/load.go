@@ -254,6 +254,9 @@ func (c Testflinger) validate() []error {
 	if c.RequestBytes < 1<<10 {
 		errs = append(errs, fmt.Errorf("testflinger.request_bytes: %d is less than 1024", c.RequestBytes))
 	}
+	if c.Exclusions < 1 || c.Exclusions > 10_000 {
+		errs = append(errs, fmt.Errorf("testflinger.exclusions: %d is not between 1 and 10000", c.Exclusions))
+	}
 	return errs
 }
 
