@@ -165,7 +165,7 @@ func New(config Config, d Dependencies) (*Service, error) {
 	s.flinger, err = ingesttestflinger.New(config.Testflinger, ingesttestflinger.Dependencies{
 		Files: upload.Receiver{Config: config.Files, Blobs: d.Blobs}, Webhooks: webhooks,
 		Log: log, Registry: replica, Jobs: queues, Dispatcher: s.dispatch, Packer: d.Packer, Keyring: d.Keyring, Tokens: d.TestflingerTokens,
-		Attempts: access.NewAttempts(), Agents: d.Agents, Find: d.FindJob, Pieces: d.Pieces, Now: d.Now, Logger: d.Logger,
+		Attempts: access.NewAttempts(), Agents: d.Agents, Find: d.FindJob, Pieces: d.Pieces, Now: d.Now, Metrics: d.Metrics, Logger: d.Logger,
 	})
 	if err != nil {
 		return nil, err

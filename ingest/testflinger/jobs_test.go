@@ -331,6 +331,37 @@ func TestAgentThatHasLostAJobToAnotherDoesNotEndIt(t *testing.T) {
 	reports(mole, false)
 }
 
+func TestJobsAndReservationsAreCountedByQueueWithABoundedNumberOfThem(t *testing.T) {
+	l := newLab(t, testflinger.Seed)
+	l.submit(`{"job_queue":"q","reserve_data":{"ssh_keys":["lp:jane"]}}`)
+	for range 2 {
+		l.submit(`{"job_queue":"q"}`, "Idempotency-Key", "k")
+	}
+	l.ask(0, http.MethodPost, "/v1/job", `{"job_queue":""}`)
+	for i := range 201 {
+		l.submit(fmt.Sprintf(`{"job_queue":"r%d"}`, i))
+	}
+	l.submit(`{"job_queue":"q"}`)
+	families, err := l.replicas[0].metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			counted[family.GetName()+" "+metric.GetLabel()[0].GetValue()] = metric.GetCounter().GetValue()
+		}
+	}
+	if len(counted) != 200+1+1 {
+		t.Errorf("%d numbers are shown, want those of 200 queues, the others' and one of reservations", len(counted))
+	}
+	for name, want := range map[string]float64{"jobs_total q": 3, "jobs_total other queues": 2, "reservations_total q": 1} {
+		if got := counted["millrace_testflinger_"+name]; got != want {
+			t.Errorf("%s is %g, want %g", name, got, want)
+		}
+	}
+}
+
 func TestEachPieceOfOutputIsHandedOutOnce(t *testing.T) {
 	l := newLab(t, testflinger.Seed)
 	output, serial := "/v1/result/"+someID+"/output", "/v1/result/"+someID+"/serial_output"

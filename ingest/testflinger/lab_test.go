@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
@@ -53,6 +54,7 @@ type replica struct {
 	jobs     *doortest.Fold[*jobs.State, jobs.Outcome]
 	registry *doortest.Fold[*registry.State, registry.Outcome]
 	pulse    *door.Pulse
+	metrics  *prometheus.Registry
 	engine   *gin.Engine
 }
 
@@ -82,7 +84,7 @@ func newLab(t *testing.T, g testflinger.Generation, change ...func(*door.Config)
 
 func (l *lab) newReplica() *replica {
 	l.t.Helper()
-	r := &replica{jobs: doortest.NewFold(l.log, jobs.Fold()), registry: doortest.NewFold(l.log, registry.Fold()), engine: gin.New()}
+	r := &replica{jobs: doortest.NewFold(l.log, jobs.Fold()), registry: doortest.NewFold(l.log, registry.Fold()), metrics: prometheus.NewRegistry(), engine: gin.New()}
 	logger := slog.New(slog.DiscardHandler)
 	tokens := testflinger.NewTokens(l.config.Generation, []byte("key"), l.clock.Now)
 	dispatcher := dispatch.New(dispatch.Dependencies{
@@ -90,7 +92,7 @@ func (l *lab) newReplica() *replica {
 	})
 	d, err := door.New(l.config, door.Dependencies{
 		Log: l.log.Door(), Registry: r.registry, Jobs: r.jobs, Dispatcher: dispatcher, Packer: l.packer, Keyring: l.ring, Tokens: tokens,
-		Attempts: access.NewAttempts(), Agents: l.agents, Find: l.find, Pieces: l.pieces, Now: l.clock.Now, Logger: logger,
+		Attempts: access.NewAttempts(), Agents: l.agents, Find: l.find, Pieces: l.pieces, Now: l.clock.Now, Metrics: r.metrics, Logger: logger,
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -65,6 +65,8 @@ func (t *Testflinger) submitted(c *gin.Context) (string, error) {
 		return "", door.KeyReused()
 	case outcome.Repeated && job.ID == "":
 		return uuid.UUID(outcome.Job.Name).String(), nil
+	case !outcome.Repeated:
+		t.counters.submitted(job)
 	}
 	return id, nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/ingest/dispatch"
@@ -101,16 +102,18 @@ type Dependencies struct {
 	Find func(ctx context.Context, jobID string) (uint64, error)
 	// Pieces gives the pieces of a job's output that come next, of about limit bytes: those behind a place, or, when it is not
 	// known, behind the last that the projections know to be given out.
-	Pieces func(ctx context.Context, jobID string, kind event.JobOutputKind, after uint64, known bool, limit int64) (*Pieces, error)
-	Now    func() time.Time
-	Logger *slog.Logger
+	Pieces  func(ctx context.Context, jobID string, kind event.JobOutputKind, after uint64, known bool, limit int64) (*Pieces, error)
+	Now     func() time.Time
+	Metrics prometheus.Registerer
+	Logger  *slog.Logger
 }
 
 // Testflinger answers the write endpoints.
 type Testflinger struct {
 	Dependencies
-	config Config
-	pulse  *Pulse
+	config   Config
+	pulse    *Pulse
+	counters *counters
 	// bcrypts bounds the secrets that are looked at at a time: each takes a processor for some time.
 	bcrypts chan struct{}
 	// nobody is a secret that nobody has, for looking at where there is no client: the answer takes as long.
@@ -126,10 +129,13 @@ func New(config Config, d Dependencies) (*Testflinger, error) {
 		Dependencies: d, config: config, bcrypts: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		pulse: NewPulse(config.Lease, PulseDependencies{Log: d.Log, Jobs: d.Jobs, Now: d.Now, Logger: d.Logger}),
 	}
+	var err error
+	if t.counters, err = newCounters(d.Metrics); err != nil {
+		return nil, err
+	}
 	if d.Keyring == nil { // a table without anything behind it has none
 		return t, nil
 	}
-	var err error
 	t.nobody, err = access.EncryptTestflingerSecret(d.Keyring, "")
 	return t, err
 }

@@ -32,6 +32,8 @@ type Job struct {
 	Priority int64
 	// Reservation is the time that the job may keep its device reserved, in seconds.
 	Reservation int64
+	// Reserves says that it is for reserving a device.
+	Reserves bool
 	// Held says that attachments have to come before the job is handed out.
 	Held bool
 	// Excluded are the agents that must not get the job, each once, in ascending order (Latest).
@@ -56,7 +58,8 @@ func ReadJob(g Generation, contentType string, body []byte) (*Job, error) {
 		Parent: asText(given["parent_job_id"]), Tags: asTexts(given["tags"]), Priority: number(given["job_priority"]),
 		Reservation: defaultReservation, Held: awaitsAttachments(given), members: given,
 	}
-	if reserve, _ := given["reserve_data"].(map[string]any); reserve["timeout"] != nil {
+	reserve, reserves := given["reserve_data"].(map[string]any)
+	if j.Reserves = reserves; reserve["timeout"] != nil {
 		j.Reservation = number(reserve["timeout"])
 	}
 	if g == Latest {

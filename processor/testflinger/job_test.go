@@ -116,7 +116,7 @@ func TestWhatOfAJobCountsIsRead(t *testing.T) {
 	}
 	got.members = nil
 	want := &Job{
-		Queue: "q", ID: "i", Name: "n", Parent: "p", Tags: []string{"a", "b"}, Priority: 7, Reservation: 7200, Excluded: []string{"x", "y"},
+		Queue: "q", ID: "i", Name: "n", Parent: "p", Tags: []string{"a", "b"}, Priority: 7, Reservation: 7200, Reserves: true, Excluded: []string{"x", "y"},
 		Secrets: map[string]string{"A": "b/c"},
 	}
 	if difference := cmp.Diff(want, got, cmp.AllowUnexported(Job{})); difference != "" {
