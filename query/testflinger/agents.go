@@ -21,7 +21,7 @@ import (
 
 // agents reads the agents that were heard of lately; with name, that one.
 func (r *reading) agents(name string) ([]*lab.Agent, error) {
-	agents, err := r.Reader.At(r.generation).Agents(r.ctx, name, lab.AgentsSince(r.Now()), r.MaxRows)
+	agents, err := r.Reader.At(r.generation).Agents(r.ctx, lab.AgentFilter{Name: name, Since: lab.AgentsSince(r.Now())}, r.MaxRows)
 	if tooMany, is := errors.AsType[*lab.TooMany](err); is {
 		return nil, route.Errorf(http.StatusServiceUnavailable, "%v", tooMany)
 	}

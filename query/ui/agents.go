@@ -59,7 +59,7 @@ func (u *UI) agents(*gin.Context) (sight, error) {
 	return sight{
 		scope: fresh.Scope{Topics: toAgents}, template: "agents", tab: "agents", expires: minute(now),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {
-			agents, err := v.Agents(ctx, "", lab.AgentsSince(now), agentsShown)
+			agents, err := v.Agents(ctx, lab.AgentFilter{Since: lab.AgentsSince(now)}, agentsShown)
 			data := &agentsData{TooMany: err != nil}
 			for _, a := range agents {
 				data.Agents = append(data.Agents, lineOf(a))
@@ -87,7 +87,7 @@ func (u *UI) agent(c *gin.Context) (sight, error) {
 	return sight{
 		scope: fresh.Scope{Topics: toAgents}, template: "agent", tab: "agents", expires: minute(now), seen: seen(public),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {
-			agents, err := v.Agents(ctx, name, lab.AgentsSince(now), 1)
+			agents, err := v.Agents(ctx, lab.AgentFilter{Name: name, Since: lab.AgentsSince(now)}, 1)
 			if err != nil {
 				return "", nil, err
 			}

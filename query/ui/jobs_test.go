@@ -83,6 +83,27 @@ func TestPagesShowQueuesJobsAndAgents(t *testing.T) {
 	}
 }
 
+func TestPageOfAQueueShowsItsAgentsHoweverManyServeOthers(t *testing.T) {
+	l := busy(t)
+	agent := func(name string, queues ...string) {
+		l.Say(&event.TestflingerAgentPosted{Name: name, State: proto.String("waiting"), Queues: &event.TestflingerQueues{Names: queues}})
+	}
+	l.Together(func() {
+		for i := range 500 {
+			agent(fmt.Sprintf("a%03d", i), "many", "rpi")
+		}
+		agent("zander", "rpi4", "many")
+		l.SubmitTestflinger("many", "22222222-2222-4222-8222-222222222222", `{"job_queue":"many"}`, 0)
+	})
+	s := serveBusy(t, l)
+	s.shows("/ui/agents", "There are more agents than a page holds")
+	s.shows("/ui/queue?queue=testflinger/rpi4", "Agents", "otter test 11111111… rpi4 shelf 3 1 failed", "zander waiting")
+	if page := visible(s.page("/ui/queue?queue=testflinger/rpi4")); strings.Contains(page, "a000") {
+		t.Error("an agent of another queue is shown")
+	}
+	s.shows("/ui/queue?queue=testflinger/many", "More agents serve this queue than a page holds")
+}
+
 func TestPayloadsAndPrivateJobsAreForPeopleWithAToken(t *testing.T) {
 	s := serveBusy(t, busy(t))
 	signedIn := func(path string) *httptest.ResponseRecorder {

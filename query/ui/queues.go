@@ -168,6 +168,8 @@ type queueData struct {
 	Jobs   []lab.Job
 	More   bool
 	Agents []agentLine
+	// TooManyAgents says that more serve the queue than a page holds.
+	TooManyAgents bool
 }
 
 // queueChart is a chart of a queue.
@@ -256,11 +258,10 @@ func (d *queueData) addAgents(ctx context.Context, v *lab.View, now time.Time) e
 	if !is {
 		return nil
 	}
-	agents, err := v.Agents(ctx, "", lab.AgentsSince(now), agentsShown)
+	agents, err := v.Agents(ctx, lab.AgentFilter{Queue: name, Since: lab.AgentsSince(now)}, agentsShown)
 	for _, a := range agents {
-		if slices.Contains(a.Queues, name) {
-			d.Agents = append(d.Agents, lineOf(a))
-		}
+		d.Agents = append(d.Agents, lineOf(a))
 	}
+	d.TooManyAgents = err != nil
 	return unlessTooMany(err)
 }

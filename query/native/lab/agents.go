@@ -50,7 +50,8 @@ type agentStreak struct {
 
 const agentFields = `SELECT name, field, value, at
 FROM {db}.testflinger_agents FINAL
-WHERE (? = '' OR name = ?) AND name IN (SELECT name FROM {db}.testflinger_agents
+WHERE (? = '' OR name = ?) AND (? = '' OR name IN (SELECT name FROM {db}.testflinger_agents FINAL
+	WHERE field = ? AND has(JSONExtract(value, 'Array(String)'), ?))) AND name IN (SELECT name FROM {db}.testflinger_agents
 	WHERE field = ? AND at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))
 ORDER BY name, field`
 
@@ -62,9 +63,17 @@ FROM {db}.testflinger_provisions
 WHERE agent IN (?))
 GROUP BY agent`
 
-// Agents reads the agents that were heard of since a time, by name; with name, that one.
-func (v *View) Agents(ctx context.Context, name string, since time.Time, limit int) ([]*Agent, error) {
-	fields, err := scan[agentField](ctx, v, "agents", in(v.database, agentFields), name, name, projection.AgentUpdated, since.UnixMilli())
+// AgentFilter says which agents are asked for: those that were heard of since a time, of them with Name that one, with Queue
+// those that serve it.
+type AgentFilter struct {
+	Name, Queue string
+	Since       time.Time
+}
+
+// Agents reads agents, in the order of their names; of more than a limit none, but a *TooMany.
+func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Agent, error) {
+	fields, err := scan[agentField](ctx, v, "agents", in(v.database, agentFields), filter.Name, filter.Name,
+		filter.Queue, projection.AgentQueues, filter.Queue, projection.AgentUpdated, filter.Since.UnixMilli())
 	if err != nil {
 		return nil, err
 	}
