@@ -12,10 +12,11 @@ import (
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
-// Fields of table testflinger_queues, and the one of testflinger_agents that every post writes.
+// Fields of table testflinger_queues, and those of testflinger_agents that are looked for: every post writes AgentUpdated.
 const (
 	AgentUpdated     = "updated_at"
 	AgentQueues      = "queues"
+	AgentJob         = "job_id"
 	QueueDescription = "description"
 	QueueImages      = "images"
 )
@@ -48,7 +49,7 @@ func (b *Batch) AddAgent(m *event.TestflingerAgentPosted, epoch uint32, rec *eve
 			name  string
 			value *string
 		}{
-			{"state", m.State}, {"comment", m.Comment}, {"location", m.Location}, {"provision_type", m.ProvisionType}, {"job_id", m.JobId},
+			{"state", m.State}, {"comment", m.Comment}, {"location", m.Location}, {"provision_type", m.ProvisionType}, {AgentJob, m.JobId},
 			{"identifier", m.Identifier},
 		} {
 			if given.value != nil {

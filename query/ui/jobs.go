@@ -176,6 +176,11 @@ func (u *UI) readJob(ctx context.Context, v *lab.View, id string, public bool) (
 		d.Result = indented(result)
 		return d, err
 	}
+	if d.Worker == "" { // agents of the older generation do not say who they are when they take a job
+		if d.Worker, err = v.AgentAt(ctx, job.JobID); err != nil {
+			return nil, err
+		}
+	}
 	return d, u.addPosted(ctx, v, d)
 }
 

@@ -83,6 +83,23 @@ func TestPagesShowQueuesJobsAndAgents(t *testing.T) {
 	}
 }
 
+func TestPageOfAJobThatNobodyTookByNameShowsTheAgentThatNamesIt(t *testing.T) {
+	const id = "33333333-3333-4333-8333-333333333333"
+	l := busy(t)
+	l.SubmitTestflinger("rpi4", id, `{"job_queue":"rpi4"}`, 0)
+	l.Claim("testflinger/rpi4", "")
+	s := serveBusy(t, l)
+	if page := visible(s.page("/ui/jobs/testflinger-" + id)); strings.Contains(page, "mole") {
+		t.Errorf("a worker is shown before there is one: %s", page)
+	}
+	l.Say(&event.TestflingerAgentPosted{Name: "mole", JobId: proto.String(id)})
+	s.shows("/ui/jobs/testflinger-"+id, "Worker mole")
+	l.Say(&event.TestflingerAgentPosted{Name: "mole", JobId: proto.String("")})
+	if page := visible(s.page("/ui/jobs/testflinger-" + id)); strings.Contains(page, "Worker mole") {
+		t.Error("the agent is shown although it is at another job")
+	}
+}
+
 func TestPageOfAQueueShowsItsAgentsHoweverManyServeOthers(t *testing.T) {
 	l := busy(t)
 	agent := func(name string, queues ...string) {
