@@ -180,6 +180,9 @@ func (t *Testflinger) secretFor(ctx context.Context, client registry.Hash, job u
 		}
 		t.Registry.View(look)
 	}
+	if known && secret.Once && !t.isOut(job) { // an old claim that is repeated
+		return nil, nil
+	}
 	if known && secret.Once && secret.TakenBy == 0 {
 		taken := &event.TestflingerSecretTaken{IdHash: client[:], Path: path, Job: job}
 		outcome, _, err := door.Decide(ctx, t.Log, t.Registry, source, taken)
@@ -192,4 +195,11 @@ func (t *Testflinger) secretFor(ctx context.Context, client registry.Hash, job u
 		return nil, nil
 	}
 	return &secret, nil
+}
+
+// isOut says that somebody works on a job, as far as this replica has read the log.
+func (t *Testflinger) isOut(seq uint64) bool {
+	var job jobs.Job
+	t.Jobs.View(func(s *jobs.State) { job, _ = s.Find(bySeq(seq)) })
+	return job.Out
 }

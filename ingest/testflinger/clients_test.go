@@ -290,6 +290,8 @@ func TestSecretsGoToTheAgentAndSingleOnesOnce(t *testing.T) {
 	l.ask(0, http.MethodPost, "/v1/result/"+first, `{"job_state":"waiting"}`, agent...).is(http.StatusOK, "OK")
 	claimed(1, "c", "map[A:first B:second]") // handed out a second time
 	l.ask(1, http.MethodPost, "/v1/job", body, jane...).is(422, refusal("There is no secret once"))
+	l.ask(0, http.MethodPost, "/v1/result/"+first, `{"job_state":"complete"}`, agent...).is(http.StatusOK, "OK")
+	claimed(1, "c", "map[A:first B:]") // the job has ended
 	l.ask(0, http.MethodDelete, "/v1/secrets/jane/a/b", "", jane...).is(http.StatusOK, "OK")
 	l.ask(0, http.MethodDelete, "/v1/secrets/jane/a/b", "", jane...).is(http.StatusOK, "OK")
 	for _, topic := range []string{eventlog.Registry, eventlog.Jobs} {
