@@ -128,14 +128,14 @@ func jobObject(g Generation) *object {
 			{name: "firmware_update_data", check: free}, {name: "allocate_data", check: free},
 			{name: "test_data", check: testData(g).check},
 			{name: "reserve_data", check: (&object{members: []member{
-				{name: "ssh_keys", check: listOf(pattern(sshKey, maxName), 0, maxItems)}, {name: "timeout", check: reservation(g)},
+				{name: "ssh_keys", check: listOf(pattern(sshKey), 0, maxItems)}, {name: "timeout", check: reservation(g)},
 			}}).check},
 			{name: "job_status_webhook", check: whole},
 		},
 		refused: []string{"attachments_status", "started_at", "created_at", "client_id"}, // the server's own
 	}
 	if g == Latest {
-		o.members = append(o.members, member{name: "exclude_agents", check: listOf(pattern(agentName, maxName), 0, maxTags)}, member{name: "debug", check: boolean})
+		o.members = append(o.members, member{name: "exclude_agents", check: listOf(pattern(agentName), 0, maxTags)}, member{name: "debug", check: boolean})
 	}
 	return o
 }
@@ -147,7 +147,7 @@ func testData(g Generation) *object {
 		{name: "test_username", check: whole}, {name: "test_password", check: whole},
 	}}
 	if g == Latest {
-		secrets := mapOf(pattern(secretVariable, maxName), pattern(secretPath, maxSecretPath))
+		secrets := mapOf(pattern(secretVariable), pattern(secretPath))
 		o.members = append(o.members, member{name: "secrets", check: secrets})
 	}
 	return o

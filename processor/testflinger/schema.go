@@ -193,10 +193,10 @@ func filled(least, most int) check {
 	}
 }
 
-// pattern takes strings of a form.
-func pattern(form *regexp.Regexp, most int) check {
+// pattern takes strings of a form, as long as a name may be.
+func pattern(form *regexp.Regexp) check {
 	return func(value any) (any, any) {
-		stored, fault := text(most)(value)
+		stored, fault := text(maxName)(value)
 		if s, _ := stored.(string); fault == nil && !form.MatchString(s) {
 			return value, []string{notPattern}
 		}
