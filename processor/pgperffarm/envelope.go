@@ -158,6 +158,9 @@ func syntaxReason(body []byte, err *jsontext.SyntacticError) string {
 // tooDeep returns the position of the first bracket that opens more than limit levels, or -1. It looks only at brackets
 // outside of strings; whether they match is for the parser, which this protects.
 func tooDeep(body []byte, limit int) int {
+	if bytes.Count(body, []byte("["))+bytes.Count(body, []byte("{")) <= limit {
+		return -1
+	}
 	depth := 0
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
