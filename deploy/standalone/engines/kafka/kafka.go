@@ -22,12 +22,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -120,7 +120,9 @@ func clusterOptions(opts Options) []kfake.Opt {
 	if segment == 0 {
 		segment = DefaultSegmentBytes
 	}
-	never := strconv.FormatInt((100 * 365 * 24 * 3600 * 1000), 10) // a century in milliseconds
+	// A century; kfake counts in nanoseconds, of which an int64 holds 292 years.
+	const century = 100 * 365 * 24 * time.Hour
+	never := strconv.FormatInt(century.Milliseconds(), 10)
 	options := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.Ports(opts.Port),
@@ -135,7 +137,9 @@ func clusterOptions(opts Options) []kfake.Opt {
 			"log.retention.ms":           "-1",
 			"log.retention.bytes":        "-1",
 			"log.segment.bytes":          strconv.FormatInt(segment, 10),
-			"offsets.retention.minutes":  strconv.Itoa(math.MaxInt32), // 4,000 years
+			// kfake does not know what a group of kafka-go is subscribed to, and would drop what it committed.
+			"offsets.retention.minutes":           strconv.Itoa(int(century.Minutes())),
+			"offsets.retention.check.interval.ms": never,
 		}),
 	}
 	if opts.Password != "" {

@@ -439,12 +439,13 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// TestRetentionOfTheBrokerIsOff: it knows of no archive, and an empty partition forgets where it ended.
+// TestRetentionOfTheBrokerIsOff: it knows of no archive, an empty partition forgets where it ended, and reads wait for what
+// a group has committed.
 func TestRetentionOfTheBrokerIsOff(t *testing.T) {
 	broker := start(t, kafka.Options{Dir: t.TempDir()})
 	c := client(t, broker.Addr())
 	resp, err := c.DescribeConfigs(t.Context(), &kafkago.DescribeConfigsRequest{Resources: []kafkago.DescribeConfigRequestResource{
-		{ResourceType: kafkago.ResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"log.cleaner.backoff.ms", "offsets.retention.minutes"}},
+		{ResourceType: kafkago.ResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"log.cleaner.backoff.ms", "offsets.retention.minutes", "offsets.retention.check.interval.ms"}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -453,7 +454,9 @@ func TestRetentionOfTheBrokerIsOff(t *testing.T) {
 	for _, entry := range resp.Resources[0].ConfigEntries {
 		set[entry.ConfigName] = entry.ConfigValue
 	}
-	want := map[string]string{"log.cleaner.backoff.ms": "3153600000000", "offsets.retention.minutes": "2147483647"}
+	want := map[string]string{
+		"log.cleaner.backoff.ms": "3153600000000", "offsets.retention.check.interval.ms": "3153600000000", "offsets.retention.minutes": "52560000",
+	}
 	for name, value := range want {
 		if set[name] != value {
 			t.Errorf("%s = %q, want %q", name, set[name], value)
