@@ -74,9 +74,9 @@ var services = []service{
 	{app.Proxy, "Put the services on one origin"},
 }
 
-// gcPercent lets a service's heap grow to four times of what lives before it is collected: that is little beside its bodies and
+// gcPercent lets a service's heap grow to three times of what lives before it is collected: that is little beside its bodies and
 // batches, and collecting at every doubling took a tenth of the time under load. GOGC says otherwise.
-const gcPercent = 300
+const gcPercent = 200
 
 func (c *Command) serve(s service) *cobra.Command {
 	return &cobra.Command{
