@@ -1,9 +1,7 @@
 package testflinger
 
 import (
-	"mime"
 	"net/http"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -19,8 +17,8 @@ const (
 	imagesKey = "testflinger images"
 )
 
-// AgentPosted is the newer generation's answer to what an agent says of itself.
-type AgentPosted struct {
+// Status is the newer generation's answer to a write that has nothing else to say.
+type Status struct {
 	Status string `json:"status"`
 }
 
@@ -47,7 +45,7 @@ func (t *Testflinger) agent(c *gin.Context) {
 	}
 	c.SetSameSite(http.SameSiteStrictMode)
 	c.SetCookie(agentCookie, name, 0, "/", "", false, true)
-	c.JSON(http.StatusOK, AgentPosted{Status: "OK"})
+	c.JSON(http.StatusOK, Status{Status: "OK"})
 }
 
 func agentPosted(name string, a *testflinger.Agent) *event.TestflingerAgentPosted {
@@ -106,7 +104,7 @@ func (t *Testflinger) queues(c *gin.Context) {
 }
 
 func (t *Testflinger) queuesPosted(c *gin.Context) error {
-	if !t.latest() && !isJSON(c) {
+	if !t.latest() && !testflinger.IsJSON(c.GetHeader("Content-Type")) {
 		return notJSON()
 	}
 	descriptions, err := read(c, testflinger.ReadQueues)
@@ -127,7 +125,7 @@ func (t *Testflinger) images(c *gin.Context) {
 }
 
 func (t *Testflinger) imagesPosted(c *gin.Context) error {
-	if !isJSON(c) {
+	if !testflinger.IsJSON(c.GetHeader("Content-Type")) {
 		return notJSON()
 	}
 	images, err := read(c, of(t, testflinger.ReadImages))
@@ -140,11 +138,6 @@ func (t *Testflinger) imagesPosted(c *gin.Context) error {
 	}
 	_, err = t.record(c, eventlog.Results, imagesKey, m)
 	return err
-}
-
-func isJSON(c *gin.Context) bool {
-	kind, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
-	return kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
 }
 
 func notJSON() error {

@@ -156,7 +156,7 @@ func (t *Testflinger) agentRoutes() []route.Route {
 	untyped := failed(415, "The body is not said to be JSON.")
 	var posted any
 	if t.latest() {
-		posted = AgentPosted{}
+		posted = Status{}
 	}
 	return []route.Route{
 		t.route(endpoint{
@@ -263,7 +263,7 @@ func (t *Testflinger) latestRoutes() []route.Route {
 		}),
 		t.route(endpoint{
 			method: http.MethodPost, path: "/v1/oauth2/revoke", summary: "End a refresh token", access: route.TestflingerAdmins,
-			limit: maxSmall, answer: AgentPosted{}, handler: t.revoke,
+			limit: maxSmall, answer: Status{}, handler: t.revoke,
 			also: []route.Answer{failed(400, "There is no such token, or it has ended."), none, low, unfit},
 		}),
 		t.route(endpoint{

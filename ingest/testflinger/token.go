@@ -249,5 +249,5 @@ func (t *Testflinger) revoke(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, AgentPosted{Status: "OK"})
+	c.JSON(http.StatusOK, Status{Status: "OK"})
 }

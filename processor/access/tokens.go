@@ -20,6 +20,12 @@ type Bearer struct {
 	Role event.Role
 }
 
+// HasToken tells whether a caller has a token, or is the operator at the socket, and so may see payloads and what is private.
+func HasToken(c *gin.Context) bool {
+	_, given := route.Principal[Bearer](c)
+	return given
+}
+
 // TokensConfig says who needs a token.
 type TokensConfig struct {
 	// Loopback says that the listener is bound to a loopback address: reads from this machine, under one of its loopback

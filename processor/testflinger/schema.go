@@ -63,12 +63,16 @@ type object struct {
 // maxDepth bounds the nesting of what clients send.
 const maxDepth = 100
 
+// IsJSON tells whether a content type says that a body is JSON.
+func IsJSON(contentType string) bool {
+	kind, _, _ := mime.ParseMediaType(contentType)
+	return kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
+}
+
 // decode parses a body. One that is not said to be JSON, or is empty, is an empty object (1). Of a member that stands twice
 // the last one counts.
 func decode(contentType string, body []byte) (any, error) {
-	kind, _, _ := mime.ParseMediaType(contentType)
-	isJSON := kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
-	if !isJSON || len(bytes.TrimSpace(body)) == 0 {
+	if !IsJSON(contentType) || len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))

@@ -85,7 +85,7 @@ func (n *Native) jobs() route.Route {
 			filter := lab.JobFilter{
 				Queue: r.text("queue"), Family: r.text("family"), State: r.text("state"), Ended: r.flag("ended"), Worker: r.text("worker"),
 				Name: r.text("name"), Parent: r.text("parent"), Tags: r.texts("tag", maxTagFilters), ByChange: r.text("time") == "changed_at",
-				Owner: n.owner(r), Public: !hasToken(r.c),
+				Owner: n.owner(r), Public: !access.HasToken(r.c),
 			}
 			filter.From, filter.To = r.timeRange()
 			return query[lab.Job]{
@@ -96,12 +96,6 @@ func (n *Native) jobs() route.Route {
 			}
 		},
 	}.route(n)
-}
-
-// hasToken tells whether a caller may see payloads and what is private.
-func hasToken(c *gin.Context) bool {
-	_, given := route.Principal[access.Bearer](c)
-	return given
 }
 
 // owner gives the hash of whose jobs the parameter mine asks for, in hexadecimal digits; empty when it does not.
@@ -141,7 +135,7 @@ func (n *Native) jobRoute() route.Route {
 				return question{}, err
 			}
 			id, err := route.Text(c, "id")
-			public := !hasToken(c)
+			public := !access.HasToken(c)
 			return question{
 				scope: fresh.Scope{Topics: toJobs}, key: c.Request.URL.Path + strconv.FormatBool(public),
 				compute: func(ctx context.Context, v *lab.View, at fresh.At) (cache.Value, error) {
@@ -176,7 +170,7 @@ func (n *Native) jobHistory() route.Route {
 		path: "/jobs/:id/history", summary: "List what happened to a job", access: route.LoopbackOrViewer, body: JobHistoryPage{},
 		missing: noSuchJob, filters: []route.Param{jobParam()}, orders: lab.JobChangeOrders(), limit: maxLimit, topics: toJobs,
 		understand: func(r *reader) query[lab.JobChange] {
-			id, public := r.text("id"), !hasToken(r.c)
+			id, public := r.text("id"), !access.HasToken(r.c)
 			return query[lab.JobChange]{
 				seen: strconv.FormatBool(public),
 				read: func(ctx context.Context, v *lab.View, page lab.Page, _ ...string) ([]lab.JobChange, cursor.Key, error) {
@@ -231,7 +225,7 @@ func (n *Native) jobResult(c *gin.Context, params []route.Param) error {
 		return err
 	}
 	r := &reader{c: c}
-	id, seconds, public := r.text("id"), r.id("wait"), !hasToken(c)
+	id, seconds, public := r.text("id"), r.id("wait"), !access.HasToken(c)
 	if r.err != nil {
 		return r.err
 	}

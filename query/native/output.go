@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/query/cache"
 	"github.com/millrace/millrace/query/native/fresh"
@@ -83,7 +84,7 @@ func (n *Native) output(c *gin.Context, params []route.Param) error {
 		return err
 	}
 	r := &reader{c: c}
-	q := outputQuery{id: r.text("id"), kind: r.text("kind"), public: !hasToken(c), limit: int(r.id("limit"))}
+	q := outputQuery{id: r.text("id"), kind: r.text("kind"), public: !access.HasToken(c), limit: int(r.id("limit"))}
 	wait := time.Duration(r.id("wait")) * time.Second
 	if after := r.text("after"); after != "" {
 		var err error

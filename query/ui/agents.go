@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
@@ -83,7 +84,7 @@ func (u *UI) agent(c *gin.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	now, public := u.Now().UTC(), !hasToken(c)
+	now, public := u.Now().UTC(), !access.HasToken(c)
 	return sight{
 		scope: fresh.Scope{Topics: toAgents}, template: "agent", tab: "agents", expires: minute(now), seen: seen(public),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {

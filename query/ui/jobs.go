@@ -21,12 +21,6 @@ import (
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// hasToken tells whether a visitor may see payloads and what is private.
-func hasToken(c *gin.Context) bool {
-	_, given := route.Principal[access.Bearer](c)
-	return given
-}
-
 // seen is what of the visitor a page depends on.
 func seen(public bool) string {
 	if public {
@@ -67,7 +61,7 @@ func (u *UI) jobs(c *gin.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	filter.Public = !hasToken(c)
+	filter.Public = !access.HasToken(c)
 	return sight{
 		scope: fresh.Scope{Topics: toJobs}, template: "jobs", tab: "jobs", seen: seen(filter.Public),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {
@@ -139,7 +133,7 @@ func (u *UI) job(c *gin.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	public := !hasToken(c)
+	public := !access.HasToken(c)
 	return sight{
 		scope: fresh.Scope{Topics: []string{eventlog.Jobs, eventlog.Results, eventlog.JobOutput}}, template: "job", tab: "jobs", seen: seen(public),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {

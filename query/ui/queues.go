@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
@@ -194,7 +195,7 @@ func (u *UI) queue(c *gin.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	now, public := u.Now().UTC(), !hasToken(c)
+	now, public := u.Now().UTC(), !access.HasToken(c)
 	return sight{
 		scope: fresh.Scope{Topics: toAgents}, template: "queue", tab: "queues", expires: minute(now), seen: seen(public),
 		read: func(ctx context.Context, v *lab.View) (string, any, error) {
