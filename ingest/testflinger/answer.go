@@ -11,12 +11,9 @@ import (
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// html is how Testflinger calls its texts (1).
-const html = "text/html; charset=utf-8"
-
 // say answers with a bare text.
 func say(c *gin.Context, status int, text string) {
-	c.Data(status, html, []byte(text))
+	access.TestflingerText(c, status, text)
 }
 
 // done is the answer to a write that has nothing else to say.
@@ -27,8 +24,7 @@ func refuse(c *gin.Context, err error) {
 	invalid, refusal := (*testflinger.InvalidError)(nil), (*testflinger.Refusal)(nil)
 	switch {
 	case errors.As(err, &invalid):
-		c.Abort()
-		c.JSON(http.StatusUnprocessableEntity, access.TestflingerError{
+		access.TestflingerJSON(c, http.StatusUnprocessableEntity, access.TestflingerError{
 			Detail: map[string]any{"json": invalid.Faults}, Message: "Validation error",
 		})
 	case errors.As(err, &refusal):

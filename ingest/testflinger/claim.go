@@ -34,7 +34,7 @@ func (t *Testflinger) claim(c *gin.Context) {
 	}
 	switch {
 	case len(request.GetQueues()) == 0 && !t.latest():
-		c.JSON(http.StatusBadRequest, struct{}{})
+		access.TestflingerJSON(c, http.StatusBadRequest, struct{}{})
 		return
 	case len(request.GetQueues()) == 0:
 		refuse(c, bad(http.StatusBadRequest, "No queue specified in request"))

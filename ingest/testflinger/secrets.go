@@ -47,7 +47,7 @@ func (t *Testflinger) setSecret(c *gin.Context) {
 		text := testflinger.FormatTime(expires)
 		answer.ExpiresAt = &text
 	}
-	c.JSON(http.StatusOK, answer)
+	access.TestflingerJSON(c, http.StatusOK, answer)
 }
 
 func (t *Testflinger) secretSet(c *gin.Context) (expires time.Time, err error) {

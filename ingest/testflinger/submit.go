@@ -29,7 +29,7 @@ func (t *Testflinger) submit(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, Submitted{JobID: id})
+	access.TestflingerJSON(c, http.StatusOK, Submitted{JobID: id})
 }
 
 func (t *Testflinger) submitted(c *gin.Context) (string, error) {

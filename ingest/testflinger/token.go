@@ -170,7 +170,7 @@ func (t *Testflinger) giveToken(c *gin.Context, p *testflinger.Permission) {
 	}
 	answer := t.accessToken(signed)
 	answer.RefreshToken = refresh
-	c.JSON(http.StatusOK, answer)
+	access.TestflingerJSON(c, http.StatusOK, answer)
 }
 
 func (t *Testflinger) accessToken(signed string) AccessToken {
@@ -188,7 +188,7 @@ func (t *Testflinger) refresh(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, t.accessToken(signed))
+	access.TestflingerJSON(c, http.StatusOK, t.accessToken(signed))
 }
 
 func (t *Testflinger) refreshed(ctx context.Context, given string) (string, error) {
@@ -249,5 +249,5 @@ func (t *Testflinger) revoke(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, Status{Status: "OK"})
+	access.TestflingerJSON(c, http.StatusOK, Status{Status: "OK"})
 }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,10 +44,20 @@ func NewTestflinger(tokens *testflinger.Tokens) *Testflinger { return &Testfling
 
 // API is what the routes of the Testflinger API share.
 func (t *Testflinger) API() route.API {
-	return route.API{Authorize: t.Authorize, Refuse: RefuseTestflinger, Header: http.Header{
+	api := TestflingerForm()
+	api.Authorize = t.Authorize
+	api.Header = http.Header{
 		"X-Content-Type-Options": {"nosniff"},
 		// What anybody posted as output is answered as HTML (contract 1): in a browser it is nobody's page, and runs nothing.
 		"Content-Security-Policy": {"sandbox"},
+	}
+	return api
+}
+
+// TestflingerForm is how what no handler answers is answered (contract 1): all that a proxy needs of the API.
+func TestflingerForm() route.API {
+	return route.API{Refuse: RefuseTestflinger, Root: "/v1", Options: true, Unknown: func(c *gin.Context) {
+		TestflingerText(c, http.StatusNotFound, "Not found: 404 Not Found: "+route.NoEndpoint)
 	}}
 }
 
@@ -105,8 +116,28 @@ func RefuseTestflinger(c *gin.Context, refusal *route.Error) {
 	if refusal.Status == http.StatusRequestEntityTooLarge {
 		message = "Payload too large"
 	}
+	if refusal.Fault {
+		TestflingerText(c, refusal.Status, "Unhandled Exception: "+message)
+		return
+	}
+	TestflingerJSON(c, refusal.Status, TestflingerError{Detail: map[string]any{}, Message: message})
+}
+
+// TestflingerText answers with a bare text (contract 1).
+func TestflingerText(c *gin.Context, status int, text string) {
 	c.Abort()
-	c.JSON(refusal.Status, TestflingerError{Detail: map[string]any{}, Message: message})
+	c.Data(status, "text/html; charset=utf-8", []byte(text))
+}
+
+// TestflingerJSON answers with JSON, whose type says nothing of a charset (contract 1).
+func TestflingerJSON(c *gin.Context, status int, value any) {
+	c.Abort()
+	body, err := json.Marshal(value)
+	if err != nil {
+		route.Refuse(c, fmt.Errorf("encode an answer: %w", err))
+		return
+	}
+	c.Data(status, "application/json", body)
 }
 
 // TestflingerError is the body of refusals.

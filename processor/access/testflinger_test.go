@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -116,5 +117,33 @@ func TestTestflingerSecretsAreStoredSoThatTheyCannotBeReadAndOthersDoNotFit(t *t
 	}
 	if access.IsTestflingerSecret(newRing(t), encrypted, long+"1") {
 		t.Error("a secret fits under another installation's key")
+	}
+}
+
+func TestFaultsOfTheServerAreTexts(t *testing.T) {
+	fail := func(path string, handler gin.HandlerFunc) route.Route {
+		return route.Route{
+			Method: http.MethodGet, Path: path, Side: route.Query, API: "testflinger", Access: route.Anyone, Summary: "Fail",
+			Answers: []route.Answer{{Status: 200}}, Handler: handler,
+		}
+	}
+	engine := gin.New()
+	err := route.Mount(engine, []route.Route{
+		fail("/v1/fault", func(c *gin.Context) { route.Refuse(c, errors.New("secret")) }),
+		fail("/v1/panic", func(*gin.Context) { panic("secret") }),
+		fail("/v1/said", func(c *gin.Context) {
+			route.Refuse(c, route.Errorf(http.StatusInternalServerError, "as the contract words it"))
+		}),
+	}, route.Options{Log: slog.New(slog.DiscardHandler), APIs: map[string]route.API{"testflinger": access.TestflingerForm()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/fault", "/v1/panic"} {
+		if got := askWithToken(engine, path, ""); !strings.HasPrefix(got, "500 Unhandled Exception: ") || strings.Contains(got, "secret") {
+			t.Errorf("%s is answered %s", path, got)
+		}
+	}
+	if got := askWithToken(engine, "/v1/said", ""); got != `500 {"detail":{},"message":"as the contract words it"}` {
+		t.Errorf("a refusal is answered %s", got)
 	}
 }

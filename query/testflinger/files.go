@@ -6,6 +6,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/download"
@@ -77,7 +78,7 @@ func (t *Testflinger) artifact(c *gin.Context) {
 func (t *Testflinger) send(c *gin.Context, find func(r *reading, id string) (*download.File, error), topics ...string) {
 	id := c.Param(jobParam)
 	if !testflinger.IsJobID(id) {
-		text(c, http.StatusBadRequest, "Invalid job id")
+		access.TestflingerText(c, http.StatusBadRequest, "Invalid job id")
 		return
 	}
 	var file *download.File

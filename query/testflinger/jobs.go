@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/query/native/lab"
@@ -94,10 +95,10 @@ func (t *Testflinger) position(c *gin.Context) {
 	var waits bool
 	t.Jobs.View(func(s *jobs.State) { ahead, waits = s.Ahead(named(id)) })
 	if !waits {
-		text(c, http.StatusGone, "Job not found or already started")
+		access.TestflingerText(c, http.StatusGone, "Job not found or already started")
 		return
 	}
-	text(c, http.StatusOK, strconv.Itoa(ahead))
+	access.TestflingerText(c, http.StatusOK, strconv.Itoa(ahead))
 }
 
 // outOfReach is the answer when a replica cannot learn what is in the log.

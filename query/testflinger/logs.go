@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -78,8 +79,7 @@ func (t *Testflinger) log(c *gin.Context) {
 	}
 	filter, faults := readFragmentFilter(c)
 	if len(faults) > 0 {
-		c.Abort()
-		c.JSON(http.StatusBadRequest, gin.H{"detail": gin.H{}, "message": faults})
+		access.TestflingerJSON(c, http.StatusBadRequest, gin.H{"detail": gin.H{}, "message": faults})
 		return
 	}
 	filter.kind = kind

@@ -186,7 +186,7 @@ func (t *Testflinger) version(c *gin.Context) {
 	if t.Generation == testflinger.Latest {
 		number = "1.5.0"
 	}
-	text(c, http.StatusOK, "Testflinger Server v"+number)
+	access.TestflingerText(c, http.StatusOK, "Testflinger Server v"+number)
 }
 
 // pageRoutes lead to the pages that show what Testflinger's own show.

@@ -94,17 +94,8 @@ func (r *reading) query(text string, scan func(driver.Rows) error, parameters ..
 
 // validation refuses query parameters (1).
 func validation(c *gin.Context, faults testflinger.Faults) {
-	c.Abort()
-	c.JSON(http.StatusUnprocessableEntity, access.TestflingerError{Detail: map[string]any{"query": faults}, Message: "Validation error"})
+	access.TestflingerJSON(c, http.StatusUnprocessableEntity, access.TestflingerError{Detail: map[string]any{"query": faults}, Message: "Validation error"})
 }
-
-// text answers with a bare text (1).
-func text(c *gin.Context, status int, body string) {
-	c.Abort()
-	c.Data(status, textType, []byte(body))
-}
-
-const textType = "text/html; charset=utf-8"
 
 // jobID reads the id in the path; a *route.Error when it is none.
 func jobID(c *gin.Context) (string, error) {

@@ -20,6 +20,8 @@ type Error struct {
 	Message string
 	// RetryAfter, when positive, is sent in whole seconds, rounded up.
 	RetryAfter time.Duration
+	// Fault says that it is the server's own, and that Message is not the handler's.
+	Fault bool
 }
 
 // Error gives status and message.
@@ -100,10 +102,17 @@ func (k *call) refusal(c *gin.Context, err error) *Error {
 		return Busy(time.Second, "not done within the time limit of this request; try again")
 	}
 	if k == nil {
-		return &Error{Status: http.StatusInternalServerError, Message: "internal error"}
+		return &Error{Status: http.StatusInternalServerError, Message: "internal error", Fault: true}
 	}
 	k.route.mount.log.LogAttrs(k, slog.LevelError, "request failed",
 		slog.String("request", k.requestID()), slog.String("route", k.route.key), slog.Any("error", err))
 	c.Header("X-Request-Id", k.requestID())
-	return Errorf(http.StatusInternalServerError, "internal error in request %s; the log says more", k.requestID())
+	return fault(k)
+}
+
+// fault is what a client is told of an error that only the log has.
+func fault(k *call) *Error {
+	refusal := Errorf(http.StatusInternalServerError, "internal error in request %s; the log says more", k.requestID())
+	refusal.Fault = true
+	return refusal
 }

@@ -30,6 +30,12 @@ type API struct {
 	Refuse func(c *gin.Context, refusal *Error)
 	// Header is set on every answer, under canonical names.
 	Header http.Header
+	// Root is where all paths are this API's, those too that no route has; empty: only those of its routes are.
+	Root string
+	// Unknown answers unknown paths under Root; nil refuses them as Refuse does.
+	Unknown gin.HandlerFunc
+	// Options answers the method OPTIONS at every path of the API with those that it has; without it OPTIONS is refused.
+	Options bool
 }
 
 // Options is what Mount needs besides the tables.
@@ -77,8 +83,8 @@ type mounted struct {
 
 // Mount puts the tables on the engine: each route with its limits, authorization,
 // metrics, spans and log, HEAD with GET, both forms of a path with Slash. Unknown
-// paths get a JSON 404, other methods of a known path 405 with Allow; nothing is
-// redirected. It is called once for an engine, with all tables that the engine
+// paths get a JSON 404 or what the API of their Root says, other methods of a known
+// path 405 with Allow; nothing is redirected. It is called once for an engine, with all tables that the engine
 // serves, and refuses tables that do not pass Validate.
 func Mount(engine *gin.Engine, routes []Route, opts Options) error {
 	if err := mountable(routes, opts); err != nil {
@@ -177,7 +183,16 @@ func (m *mount) addFallback(engine *gin.Engine, opts Options, durations *duratio
 		requests: durations.of("none", "any", "unmatched")}
 	unknownPath := *m.fallback
 	unknownPath.Handler = func(c *gin.Context) {
-		Refuse(c, Errorf(http.StatusNotFound, "no endpoint has this path; see /openapi.json for those that exist"))
+		api := opts.owner(c.Request.URL.Path)
+		owned := *m.fallback
+		owned.api = api
+		callOf(c).route = &owned
+		callOf(c).setHeader(c)
+		if api.Unknown != nil {
+			api.Unknown(c)
+			return
+		}
+		Refuse(c, Errorf(http.StatusNotFound, "%s", NoEndpoint))
 	}
 	otherMethod := *m.fallback
 	otherMethod.Handler = m.methodNotAllowed
@@ -185,7 +200,21 @@ func (m *mount) addFallback(engine *gin.Engine, opts Options, durations *duratio
 	engine.NoMethod(otherMethod.serve)
 }
 
-// methodNotAllowed refuses in the form of the API that owns the path.
+// NoEndpoint says what is wrong with an unknown path.
+const NoEndpoint = "no endpoint has this path; see /openapi.json for those that exist"
+
+// owner gives the API whose root a path is under; the zero API when it is nobody's.
+func (o *Options) owner(path string) (owner API) {
+	for _, api := range o.APIs {
+		under := path == api.Root || strings.HasPrefix(path, api.Root+"/")
+		if api.Root != "" && under && len(api.Root) > len(owner.Root) {
+			owner = api
+		}
+	}
+	return owner
+}
+
+// methodNotAllowed refuses in the form of the API that owns the path, or tells which methods it has.
 func (m *mount) methodNotAllowed(c *gin.Context) {
 	var allow []string
 	literal := false // a path without parameters is not also what a pattern means
@@ -202,10 +231,19 @@ func (m *mount) methodNotAllowed(c *gin.Context) {
 			allow = append(allow, mt.method())
 		}
 	}
+	options := callOf(c).route.api.Options
+	if options {
+		allow = append(allow, http.MethodOptions)
+	}
 	slices.Sort(allow)
 	methods := strings.Join(allow, ", ")
 	c.Header("Allow", methods)
 	callOf(c).setHeader(c)
+	if options && c.Request.Method == http.MethodOptions {
+		c.Status(http.StatusOK)
+		c.Writer.WriteHeaderNow()
+		return
+	}
 	Refuse(c, Errorf(http.StatusMethodNotAllowed, "method %s is not served at this path; use %s", c.Request.Method, methods))
 }
 
@@ -267,7 +305,7 @@ func (mt *mounted) finish(c *gin.Context, k *call) {
 			slog.String("route", mt.key), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		if !c.Writer.Written() {
 			c.Header("X-Request-Id", k.requestID())
-			Refuse(c, Errorf(http.StatusInternalServerError, "internal error in request %s; the log says more", k.requestID()))
+			Refuse(c, fault(k))
 			p = nil
 		}
 	}

@@ -125,6 +125,56 @@ func TestOtherMethodIsRefusedWithTheAllowedOnes(t *testing.T) {
 	}
 }
 
+func TestPathsUnderTheRootOfAnAPIAreItsOwn(t *testing.T) {
+	opts := quiet()
+	opts.APIs["old"] = route.API{
+		Root: "/v1", Options: true, Header: http.Header{"X-Frame-Options": {"DENY"}},
+		Refuse:  func(c *gin.Context, refusal *route.Error) { c.String(refusal.Status, "Error: %s", refusal.Message) },
+		Unknown: func(c *gin.Context) { c.String(http.StatusNotFound, "unknown") },
+	}
+	opts.APIs["deep"] = route.API{Root: "/v1/deep", Refuse: func(c *gin.Context, refusal *route.Error) { c.String(refusal.Status, "deep") }}
+	job := get("/v1/job/:id", text("job"), id("id"))
+	job.API = "old"
+	s := serve(t, opts, job, get("/v1/own", text("own")))
+	for path, want := range map[string]string{"/v1": "unknown", "/v1/": "unknown", "/v1/jobs/7": "unknown", "/v1/deep/er": "deep", "/v1/own": "own"} {
+		status := http.StatusNotFound
+		if want == "own" {
+			status = http.StatusOK
+		}
+		got := s.do("GET", path, nil)
+		got.want(t, status, want)
+		if framed := got.header.Get("X-Frame-Options") == "DENY"; framed != (want == "unknown") {
+			t.Errorf("%s: the headers of the API are on the answer: %t", path, framed)
+		}
+	}
+	for _, path := range []string{"/v10", "/v", "/", "/nothing"} {
+		s.do("GET", path, nil).wantFailure(t, 404, "no endpoint")
+	}
+}
+
+func TestOptionsTellsTheMethodsWhereTheAPISaysSo(t *testing.T) {
+	opts := quiet()
+	opts.APIs["old"] = route.API{Options: true, Root: "/v1"}
+	one, other := get("/v1/job/:id", text("job"), id("id")), post("/v1/job/:id", 10, echo, id("id"))
+	one.API, other.API = "old", "old"
+	s := serve(t, opts, one, other, get("/list", text("all")))
+	for _, tc := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"OPTIONS", "/v1/job/7", 200, "GET, HEAD, OPTIONS, POST"},
+		{"DELETE", "/v1/job/7", 405, "GET, HEAD, OPTIONS, POST"},
+		{"OPTIONS", "/v1/nothing", 404, ""},
+		{"OPTIONS", "/list", 405, "GET, HEAD"},
+	} {
+		got := s.do(tc.method, tc.path, nil)
+		if allow := got.header.Get("Allow"); got.status != tc.status || allow != tc.allow || tc.status == 200 && got.body != "" {
+			t.Errorf("%s %s: %d %q, Allow %q; want %d, Allow %q", tc.method, tc.path, got.status, got.body, allow, tc.status, tc.allow)
+		}
+	}
+}
+
 func TestHeadAnswersAsGetWithoutBody(t *testing.T) {
 	s := serve(t, quiet(), get("/list", text("all of it")))
 	got := s.do("HEAD", "/list", nil)

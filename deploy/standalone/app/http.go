@@ -254,7 +254,7 @@ func runProxy(ctx context.Context, o Options) error {
 		apis[routes[i].API] = route.API{}
 	}
 	apis[ingestdebci.API] = route.API{Refuse: access.RefuseDebci}
-	apis[ingesttestflinger.API] = route.API{Refuse: access.RefuseTestflinger}
+	apis[ingesttestflinger.API] = access.TestflingerForm()
 	forwarded := append(health.Routes(), route.Forward(routes, upstreams, o.Logger)...)
 	if err := route.Mount(engine, forwarded, route.Options{APIs: apis, Patience: o.Config.Ingest.BodyPatience, Log: o.Logger}); err != nil {
 		return err
