@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -45,7 +46,7 @@ func (t *Testflinger) agent(c *gin.Context) {
 	}
 	c.SetSameSite(http.SameSiteStrictMode)
 	c.SetCookie(agentCookie, name, 0, "/", "", false, true)
-	c.JSON(http.StatusOK, Status{Status: "OK"})
+	access.TestflingerJSON(c, http.StatusOK, Status{Status: "OK"})
 }
 
 func agentPosted(name string, a *testflinger.Agent) *event.TestflingerAgentPosted {
@@ -107,7 +108,7 @@ func (t *Testflinger) queuesPosted(c *gin.Context) error {
 	if !t.latest() && !testflinger.IsJSON(c.GetHeader("Content-Type")) {
 		return notJSON()
 	}
-	descriptions, err := read(c, testflinger.ReadQueues)
+	descriptions, err := read(c, of(t, testflinger.ReadQueues))
 	if err != nil || len(descriptions) == 0 {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
+	"github.com/millrace/millrace/schemas/route"
 )
 
 const (
@@ -27,7 +28,7 @@ func TestAgentGetsWhatWasSubmittedOnceAtAnyReplica(t *testing.T) {
 	l.submit(`{"job_queue":"other"}`)
 	high := l.submit(`{"job_queue":"r","tags":["a"]}`)
 	got := l.ask(1, http.MethodGet, "/v1/job?queue=q&queue=r", "")
-	got.is(http.StatusOK, `{"job_id":"`+low+`","job_queue":"q","n":1.50,"option":"foo","started_at":"2026-01-02T03:04:05.000Z"}`)
+	got.is(http.StatusOK, `{"job_id":"`+low+`","job_queue":"q","n":1.50,"option":"foo","started_at":"2026-01-02T03:04:05Z"}`)
 	if position := got.Header().Get(eventlog.PositionHeader); position == "" || got.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("position %q, type %q", position, got.Header().Get("Content-Type"))
 	}
@@ -71,7 +72,7 @@ func TestSubmissionsAreRefusedAsTheContractSays(t *testing.T) {
 	}
 	l.ask(0, http.MethodPost, "/v1/job", `{"job_queue":"`+strings.Repeat("q", 200<<10)+`"}`).is(http.StatusRequestEntityTooLarge, refusal("Payload too large"))
 	l.ask(0, http.MethodPost, "/v1/job", `{"job_queue":"q"}`, "Authorization", "Bearer x").is(http.StatusForbidden, refusal("Invalid Token"))
-	l.ask(0, http.MethodPut, "/v1/job", `{}`).is(http.StatusMethodNotAllowed, refusal("method PUT is not served at this path; use GET, HEAD, POST"))
+	l.ask(0, http.MethodPut, "/v1/job", `{}`).is(http.StatusMethodNotAllowed, refusal("method PUT is not served at this path; use GET, HEAD, OPTIONS, POST"))
 	if n := len(l.log.Records(eventlog.Jobs)); n != 0 {
 		t.Errorf("%d events are in the log", n)
 	}
@@ -465,5 +466,40 @@ func TestAgentsWordsAreFacts(t *testing.T) {
 	}
 	if len(logged) != 2 || logged[1].GetAgent() != "nobody" || logged[1].GetExitCode() != 1 {
 		t.Errorf("provision logs are %v", logged)
+	}
+}
+
+func TestWhatNoRouteAnswersIsAnsweredAsTheContractSays(t *testing.T) {
+	const noPath = "Not found: 404 Not Found: " + route.NoEndpoint
+	for _, g := range []testflinger.Generation{testflinger.Seed, testflinger.Latest} {
+		l := newLab(t, g)
+		gone := map[testflinger.Generation]string{testflinger.Seed: "/log/output", testflinger.Latest: "/output"}[g]
+		for _, path := range []string{"/v1/nothing", "/v1/result/" + someID + gone, "/v1/job/" + someID + "/x/y"} {
+			answer := l.ask(0, http.MethodPost, path, "{}").is(http.StatusNotFound, noPath)
+			if kind := answer.Header().Get("Content-Type"); kind != "text/html; charset=utf-8" {
+				t.Errorf("%s: %s is answered as %q", g, path, kind)
+			}
+		}
+		for path, allow := range map[string]string{"/v1/job": "GET, HEAD, OPTIONS, POST", "/v1/job/": "GET, HEAD, OPTIONS, POST", "/v1/agents/data/a": "OPTIONS, POST"} {
+			if answer := l.ask(0, http.MethodOptions, path, "").is(http.StatusOK, ""); answer.Header().Get("Allow") != allow {
+				t.Errorf("%s: OPTIONS %s allows %q, want %q", g, path, answer.Header().Get("Allow"), allow)
+			}
+		}
+		answer := l.ask(0, http.MethodDelete, "/v1/job", "")
+		if kind := answer.Header().Get("Content-Type"); answer.Code != http.StatusMethodNotAllowed || kind != "application/json" {
+			t.Errorf("%s: another method is answered %d, %q", g, answer.Code, kind)
+		}
+	}
+}
+
+func TestJSONIsAnsweredWithoutACharset(t *testing.T) {
+	l := newLab(t, testflinger.Seed)
+	for body, status := range map[string]int{`{"job_queue":"q"}`: 200, `{"job_queue":""}`: 422, `{"job_queue":1}`: 422, `{`: 400} {
+		if answer := l.ask(0, http.MethodPost, "/v1/job", body); answer.Code != status || answer.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s is answered %d, %q", body, answer.Code, answer.Header().Get("Content-Type"))
+		}
+	}
+	if kind := l.ask(0, http.MethodGet, "/v1/job", "").is(http.StatusBadRequest, "{}").Header().Get("Content-Type"); kind != "application/json" {
+		t.Errorf("a claim of no queue is answered %q", kind)
 	}
 }

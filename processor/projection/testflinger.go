@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 )
@@ -63,7 +62,7 @@ func (b *Batch) AddAgent(m *event.TestflingerAgentPosted, epoch uint32, rec *eve
 			}
 			field(AgentQueues, string(queues))
 		}
-		field(AgentUpdated, testflinger.FormatTime(s.at))
+		field(AgentUpdated, s.at.UTC().Format("2006-01-02T15:04:05.000Z"))
 		for i, line := range m.GetLog() {
 			b.tables[testflingerAgentLog].add(len(m.GetName())+len(line), m.GetName(), s.version, uint32(i), rec.ID, s.at, line)
 		}

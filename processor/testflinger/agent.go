@@ -63,13 +63,33 @@ func ReadProvision(contentType string, body []byte) (*Provision, error) {
 	return &Provision{JobID: asText(given["job_id"]), ExitCode: number(given["exit_code"]), Detail: asText(given["detail"])}, nil
 }
 
-// ReadQueues reads descriptions of queues, by their names (2).
-func ReadQueues(contentType string, body []byte) (map[string]string, error) {
+// ReadQueues reads descriptions of queues, by their names (2). Seed takes descriptions of every type, and keeps them as text:
+// an agent's settings may well name a queue and say nothing of it.
+func ReadQueues(g Generation, contentType string, body []byte) (map[string]string, error) {
 	value, err := decode(contentType, body)
 	if err != nil {
 		return nil, err
 	}
+	if given, ok := value.(map[string]any); ok && g == Seed {
+		for name, description := range given {
+			if given[name], err = described(description); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return textsByName(value, text(maxName), nil)
+}
+
+// described gives a description as a text.
+func described(description any) (any, error) {
+	switch description.(type) {
+	case string:
+		return description, nil
+	case nil:
+		return "", nil
+	}
+	written, err := encode(description)
+	return string(written), err
 }
 
 // textsByName reads an object whose values are strings; faults are by name, under names that lead to it.

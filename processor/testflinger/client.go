@@ -157,7 +157,11 @@ func ReadNewClient(contentType string, body []byte) (*Client, error) {
 // ReadClient reads what is to be changed of a client (PUT), by Latest also one that is to be made.
 func ReadClient(g Generation, contentType string, body []byte) (*Client, error) {
 	o := clientObject(g)
-	if g == Seed { // they are given and have no effect
+	if g == Seed {
+		for i := range o.members { // limits are given, if only as null: they stay as they were then
+			o.members[i].required = o.members[i].nullable
+		}
+		// these are given and have no effect
 		o.members = append(o.members, member{name: "client_id", check: anyText}, member{name: "client_secret", check: anyText})
 	} else {
 		o.members = append(o.members, member{name: "client_secret", check: filled(minClientSecret, maxClientSecret)},

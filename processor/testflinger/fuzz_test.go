@@ -84,7 +84,7 @@ func FuzzPermission(f *testing.F) {
 		_, errs[5] = ReadRefreshToken(typeJSON, body)
 		_, errs[6] = ReadAgent(typeJSON, body)
 		_, errs[7] = ReadProvision(typeJSON, body)
-		_, errs[8] = ReadQueues(typeJSON, body)
+		_, errs[8] = ReadQueues(Seed, typeJSON, body)
 		_, errs[9] = ReadImages(Latest, typeJSON, body)
 		_, errs[10] = ReadFragment(typeJSON, body)
 		errs[11] = ReadAction(typeJSON, body)

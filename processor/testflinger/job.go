@@ -3,7 +3,6 @@ package testflinger
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -159,34 +158,6 @@ func attachments() check {
 		{name: "agent", check: text(maxText), required: true}, {name: "device", check: text(maxText)},
 	}}
 	return listOf(item.check, 0, maxItems)
-}
-
-// device takes what an agent needs to provision a device. There are many kinds of them, so that only the members are
-// checked that have one form wherever they stand; an agent says itself what it lacks.
-func device(g Generation) check {
-	whole := text(maxText)
-	o := &object{members: []member{
-		{name: "url", check: whole}, {name: "distro", check: whole}, {name: "kernel", check: whole}, {name: "user_data", check: whole},
-		{name: "disks", check: listOf(free, 0, maxItems)}, {name: "jobs", check: listOf(free, 1, maxItems)},
-		{name: "use_attachment", check: whole}, {name: "media", check: oneOf("sd", "usb")},
-		{name: "create_user", check: boolean}, {name: "boot_check_url", check: whole}, {name: "skip", check: boolean},
-		{name: "attachments", check: attachments()}, {name: "token_file", check: whole}, {name: "redeploy_cfg", check: whole},
-		{name: "authorized_keys", check: whole},
-	}}
-	if g == Latest {
-		o.members = append(o.members, member{name: "ephemeral", check: boolean})
-	}
-	return func(value any) (any, any) {
-		stored, fault := o.check(value)
-		if fault == nil {
-			return stored, nil
-		}
-		faults, _ := fault.(Faults)
-		if _, whole := faults[wholeObject]; whole {
-			return value, fault
-		}
-		return value, Faults{wholeObject: []string{"No kind of device has such provision data: look at " + strings.Join(slices.Sorted(maps.Keys(faults)), ", ") + "."}}
-	}
 }
 
 // reservation takes the time that a device is to be reserved, and stores seconds.

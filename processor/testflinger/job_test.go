@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +70,22 @@ func TestJobsAreTakenOrRefusedAsTheContractSays(t *testing.T) {
 			`{"exclude_agents":[],"job_id":"ID","job_queue":"q","provision_data":null}`},
 		{"device of no kind", `{"job_queue":"q","provision_data":{"url":5,"jobs":[]}}`,
 			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at jobs, url."]}}`, "="},
+		{"devices of two kinds", `{"job_queue":"q","provision_data":{"distro":"noble","media":"sd"}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at media."]}}`, "="},
+		{"image for a medium from nowhere", `{"job_queue":"q","provision_data":{"media":"sd"}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at url or use_attachment."]}}`, "="},
+		{"image for no medium", `{"job_queue":"q","provision_data":{"url":"http://place/core","media":"tape"}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at media."]}}`, "="},
+		{"many devices, but none", `{"job_queue":"q","provision_data":{"jobs":[]}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at jobs."]}}`, "="},
+		{"provisioning that is skipped somehow", `{"job_queue":"q","provision_data":{"skip":3}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at skip."]}}`, "="},
+		{"installation without memory", `{"job_queue":"q","provision_data":{"distro":"noble","ephemeral":"x"}}`,
+			`{"job_id":"ID","job_queue":"q","provision_data":{"distro":"noble","ephemeral":"x"}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at ephemeral."]}}`},
+		{"plan for a control host", `{"job_queue":"q","provision_data":{"urls":["u"],"provision_plan":[]}}`,
+			`{"job_id":"ID","job_queue":"q","provision_data":{"provision_plan":[],"urls":["u"]}}`,
+			`422 {"provision_data":{"_schema":["No kind of device has such provision data: look at provision_plan."]}}`},
 		{"list of commands", `{"job_queue":"q","test_data":{"test_cmds":["a"]}}`, `422 {"test_data":{"test_cmds":["Not a valid string."]}}`, "="},
 		{"test data is no object", `{"job_queue":"q","test_data":"a"}`, `422 {"test_data":{"_schema":["Invalid input type."]}}`, "="},
 		{"attachment without agent", `{"job_queue":"q","test_data":{"attachments":[{"device":"d"}]}}`,
@@ -238,7 +255,8 @@ func TestFaultsOfSmallBodies(t *testing.T) {
 		"action":    func(body string) error { return ReadAction(typeJSON, []byte(body)) },
 		"agent":     func(body string) error { _, err := ReadAgent(typeJSON, []byte(body)); return err },
 		"provision": func(body string) error { _, err := ReadProvision(typeJSON, []byte(body)); return err },
-		"queues":    func(body string) error { _, err := ReadQueues(typeJSON, []byte(body)); return err },
+		"queues":    func(body string) error { _, err := ReadQueues(Latest, typeJSON, []byte(body)); return err },
+		"old queue": func(body string) error { _, err := ReadQueues(Seed, typeJSON, []byte(body)); return err },
 		"images":    func(body string) error { _, err := ReadImages(Latest, typeJSON, []byte(body)); return err },
 		"old image": func(body string) error { _, err := ReadImages(Seed, typeJSON, []byte(body)); return err },
 		"fragment":  func(body string) error { _, err := ReadFragment(typeJSON, []byte(body)); return err },
@@ -259,6 +277,7 @@ func TestFaultsOfSmallBodies(t *testing.T) {
 		{"provision", `{"job_id":"i","exit_code":"3"}`, ok},
 		{"provision", `{"detail":1}`, `422 {"detail":["Not a valid string."],"exit_code":["Missing data for required field."],"job_id":["Missing data for required field."]}`},
 		{"queues", `{"q":"text"}`, ok}, {"queues", `{"q":1}`, `422 {"q":["Not a valid string."]}`}, {"queues", `[]`, `422 {"_schema":["Invalid input type."]}`},
+		{"old queue", `{"q":1,"r":null}`, ok}, {"old queue", `[]`, `422 {"_schema":["Invalid input type."]}`},
 		{"images", `{"q":{"core":"url: x"}}`, ok},
 		{"images", `{"q":{"$x":"a"}}`, `422 {"q":{"$x":["Invalid image name: it must not begin with $, nor have a dot or a NUL."]}}`},
 		{"images", `{"q":{"a.b":"a","c":1}}`, `422 {"q":{"a.b":["Invalid image name: it must not begin with $, nor have a dot or a NUL."],"c":["Not a valid string."]}}`},
@@ -271,7 +290,8 @@ func TestFaultsOfSmallBodies(t *testing.T) {
 		{"new", `{"client_id":"c","client_secret":"s","role":"agent","allowed_queues":[]}`,
 			`422 {"allowed_queues":["Unknown field."],"role":["Must be one of: admin, manager, contributor, user."]}`},
 		{"new", `{"max_priority":{"q":"x"}}`, `422 {"max_priority":{"q":{"value":["Not a valid integer."]}}}`},
-		{"seed put", `{"client_id":"other","client_secret":"x","max_priority":null}`, ok},
+		{"seed put", `{"client_id":"other","client_secret":"x","max_priority":null,"max_reservation_time":{}}`, ok},
+		{"seed put", `{"role":"manager","max_priority":{}}`, `422 {"max_reservation_time":["Missing data for required field."]}`},
 		{"put", `{"client_secret":"123456789012345","role":"agent","email":"a@b"}`, ok},
 		{"put", `{"client_id":"c","client_secret":"short","max_priority":null}`,
 			`422 {"client_id":["Unknown field."],"client_secret":["Shorter than minimum length 15."],"max_priority":["Field may not be null."]}`},
@@ -317,5 +337,32 @@ func TestStatesThatEndAJob(t *testing.T) {
 	}
 	if ended := []string{"complete", "completed", "cancelled"}; slices.ContainsFunc(ended, func(s string) bool { return !Ended(s) }) {
 		t.Errorf("one of %v does not end a job", ended)
+	}
+}
+
+func TestProvisionDataOfEveryKindOfDeviceIsTaken(t *testing.T) {
+	for _, data := range []string{
+		`{}`, `{"url":"http://place/core"}`, `{"disks":[{"id":"a"}],"distro":"noble","kernel":"hwe","user_data":"x"}`, `{"jobs":[{}]}`,
+		`{"attachments":[{"agent":"a"}],"boot_check_url":"http://place","create_user":true,"media":"usb","use_attachment":"core"}`,
+		`{"media":"sd","url":"http://place/core"}`, `{"skip":true}`,
+		`{"attachments":[{"agent":"a"}],"authorized_keys":"k","redeploy_cfg":"r","token_file":"t","url":"u","user_data":"x"}`,
+		`{"preset":"p","preset_kwargs":{"a":1},"urls":["u"]}`, `{"provision_plan":{"run":[]},"urls":["u"]}`,
+		`{"live_image":true,"robot_tasks":["a"],"url":"u","wait_until_ssh":false}`, `{"acme_urls":["u"],"acme_preset":"p"}`,
+		`{"ephemeral":true}`, `{"of_no_kind":1,"url":"u"}`,
+	} {
+		for _, g := range []Generation{Seed, Latest} {
+			got := readJob(g, typeJSON, `{"job_queue":"q","provision_data":`+data+`}`)
+			if strings.HasPrefix(got, "422") {
+				t.Errorf("%s: %s gives %s", g, data, got)
+			}
+		}
+	}
+}
+
+func TestOlderAgentsDescribeQueuesInEveryType(t *testing.T) {
+	got, err := ReadQueues(Seed, typeJSON, []byte(`{"a":"of otters","b":null,"c":3,"d":["x"]}`))
+	want := map[string]string{"a": "of otters", "b": "", "c": "3", "d": `["x"]`}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
 	}
 }

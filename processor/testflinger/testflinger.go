@@ -93,8 +93,8 @@ func IsJobID(id string) bool {
 // maxJobID is longer than any spelling that makes sense.
 const maxJobID = 64
 
-// FormatTime writes a time as the API's answers have it (1).
-func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+// FormatTime writes a time as the API's answers have it (1): of its two forms the one without fractions of a second.
+func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 // RememberedFor is how long agents and advertised queues are shown that say nothing any more, and jobs are listed that
 // have ended (5).

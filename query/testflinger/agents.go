@@ -34,6 +34,7 @@ func object(a *lab.Agent) map[string]any {
 	for field, value := range a.Said {
 		members[field] = value
 	}
+	members[projection.AgentUpdated] = testflinger.FormatTime(a.Heard)
 	if a.Queues != nil {
 		members["queues"] = a.Queues
 	}

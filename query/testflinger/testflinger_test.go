@@ -200,10 +200,10 @@ func TestSearchFindsJobsByTagsAndStates(t *testing.T) {
 	h := newHouse(t, testflinger.Seed)
 	someJobs(h)
 	found := map[string]string{
-		"1": `{"job_id":"` + one + `","created_at":"2026-03-02T12:00:00.000Z","job_state":"complete"}`,
-		"2": `{"job_id":"` + two + `","created_at":"2026-03-02T12:00:02.500Z","job_state":"waiting"}`,
-		"3": `{"job_id":"` + three + `","created_at":"2026-03-02T12:00:03.500Z","job_state":"test"}`,
-		"4": `{"job_id":"44444444-4444-4444-8444-444444444444","created_at":"2026-03-02T12:00:13.500Z","job_state":"waiting"}`,
+		"1": `{"job_id":"` + one + `","created_at":"2026-03-02T12:00:00Z","job_state":"complete"}`,
+		"2": `{"job_id":"` + two + `","created_at":"2026-03-02T12:00:02Z","job_state":"waiting"}`,
+		"3": `{"job_id":"` + three + `","created_at":"2026-03-02T12:00:03Z","job_state":"test"}`,
+		"4": `{"job_id":"44444444-4444-4444-8444-444444444444","created_at":"2026-03-02T12:00:13Z","job_state":"waiting"}`,
 	}
 	for query, want := range map[string]string{
 		"": "1 2 3 4", "?tags=foo": "1 2", "?tags=foo&tags=bar": "1 2 3", "?tags=foo&tags=bar&match=all": "1", "?tags=foo&match=any": "1 2",
@@ -238,7 +238,7 @@ func TestJobsOfAQueueAreItsOwnAlone(t *testing.T) {
 	h := newHouse(t, testflinger.Seed)
 	someJobs(h)
 	h.answers("", map[string]want{
-		"/v1/queues/vm/jobs":                           {200, `[{"job_id":"` + three + `","created_at":"2026-03-02T12:00:03.500Z","job_state":"test","job_queue":"vm"}]`},
+		"/v1/queues/vm/jobs":                           {200, `[{"job_id":"` + three + `","created_at":"2026-03-02T12:00:03Z","job_state":"test","job_queue":"vm"}]`},
 		"/v1/queues/native/jobs":                       {204, ""},
 		"/v1/queues/nothing/jobs":                      {204, ""},
 		"/v1/queues/wait_times?queue=vm&queue=nothing": {200, `{"vm":{"5":10,"10":10,"50":10,"90":10,"95":10}}`},
@@ -336,8 +336,8 @@ func TestAgentsAreShownWithAllThatIsKnownOfThem(t *testing.T) {
 	})
 	h.client("owner-1", testflinger.Contributor, nil)
 	h.restrict("vm", "owner-1")
-	mink := `{"comment":"broken","name":"mink","provision_streak_count":1,"provision_streak_type":"pass","queues":["vm"],"restricted_to":{"vm":["owner-1"]},"state":"offline","updated_at":"2026-03-10T12:00:00.000Z"}`
-	otter := `{"identifier":"id-1","job_id":"` + one + `","location":"lab","name":"otter","provision_streak_count":2,"provision_streak_type":"fail","queues":["rpi4","vm"],"restricted_to":{"vm":["owner-1"]},"state":"test","updated_at":"2026-03-10T12:00:01.000Z"}`
+	mink := `{"comment":"broken","name":"mink","provision_streak_count":1,"provision_streak_type":"pass","queues":["vm"],"restricted_to":{"vm":["owner-1"]},"state":"offline","updated_at":"2026-03-10T12:00:00Z"}`
+	otter := `{"identifier":"id-1","job_id":"` + one + `","location":"lab","name":"otter","provision_streak_count":2,"provision_streak_type":"fail","queues":["rpi4","vm"],"restricted_to":{"vm":["owner-1"]},"state":"test","updated_at":"2026-03-10T12:00:01Z"}`
 	h.answers("", map[string]want{
 		"/v1/agents/data":         {200, "[" + mink + "," + otter + "]"},
 		"/v1/agents/data/otter":   {200, otter},
