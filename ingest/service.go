@@ -61,6 +61,8 @@ type WebhooksConfig struct {
 	Allowed webhook.Allowed
 	// Origins are those that Testflinger's agents may have events forwarded to.
 	Origins []string
+	// Secret is what those get as a bearer token; empty: nothing.
+	Secret string
 	// MaxSubscriptions bounds the subscriptions.
 	MaxSubscriptions int
 }
@@ -158,7 +160,9 @@ func New(config Config, d Dependencies) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	webhooks, err := ingesttestflinger.NewWebhooks(config.Testflinger.Generation, config.Webhooks.Allowed, config.Webhooks.Origins, config.Tokens.Local)
+	webhooks, err := ingesttestflinger.NewWebhooks(config.Testflinger.Generation, ingesttestflinger.WebhooksConfig{
+		Allowed: config.Webhooks.Allowed, Origins: config.Webhooks.Origins, Secret: config.Webhooks.Secret, Local: config.Tokens.Local,
+	})
 	if err != nil {
 		return nil, err
 	}

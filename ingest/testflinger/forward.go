@@ -31,15 +31,32 @@ const (
 // and the configured origins; for callers on this machine also what is on it.
 type Webhooks struct {
 	origins []string
+	header  http.Header
 	remote  *webhook.Client
 	here    *webhook.Client
 	local   func(*http.Request) bool
 }
 
+// WebhooksConfig says which webhooks may be called.
+type WebhooksConfig struct {
+	// Allowed is what may be reached besides public addresses.
+	Allowed webhook.Allowed
+	// Origins are those that the newer generation calls.
+	Origins []string
+	// Secret is sent to them as a bearer token; empty: none is. The older generation calls any address, and tells it nothing.
+	Secret string
+	// Local tells whether a request comes from this machine.
+	Local func(*http.Request) bool
+}
+
 // NewWebhooks gives the webhooks of a generation: the newer one calls the configured origins only.
-func NewWebhooks(g testflinger.Generation, allowed webhook.Allowed, origins []string, local func(*http.Request) bool) (*Webhooks, error) {
-	w := &Webhooks{local: local}
-	for _, text := range origins {
+func NewWebhooks(g testflinger.Generation, c WebhooksConfig) (*Webhooks, error) {
+	w := &Webhooks{local: c.Local, header: http.Header{"Content-Type": {"application/json"}}}
+	if g == testflinger.Latest && c.Secret != "" {
+		w.header.Set("Authorization", "Bearer "+c.Secret)
+	}
+	allowed := c.Allowed
+	for _, text := range c.Origins {
 		target, err := url.Parse(text)
 		if err != nil || webhook.Check(target) != nil {
 			return nil, fmt.Errorf("testflinger.webhook_origins: %q is no origin such as https://ci.example.org", text)
@@ -116,8 +133,7 @@ func (t *Testflinger) forwarded(c *gin.Context) (*webhook.Answer, error) {
 	if t.latest() && !slices.Contains(t.Webhooks.origins, origin(events.Webhook)) {
 		return nil, webhook.ErrRefused
 	}
-	header := http.Header{"Content-Type": {"application/json"}}
-	answer, err := t.Webhooks.client(c.Request).Call(c.Request.Context(), http.MethodPut, events.Webhook.String(), header, events.Message)
+	answer, err := t.Webhooks.client(c.Request).Call(c.Request.Context(), http.MethodPut, events.Webhook.String(), t.Webhooks.header, events.Message)
 	switch {
 	case err == nil || errors.Is(err, webhook.ErrRefused) || errors.Is(err, webhook.ErrTimeout):
 		return answer, err

@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 type lab struct {
 	t        *testing.T
 	config   door.Config
+	webhooks door.WebhooksConfig
 	clock    *doortest.Clock
 	log      *doortest.Log
 	ring     *keyring.Keyring
@@ -87,12 +88,16 @@ func (l *lab) newReplica() *replica {
 	r := &replica{jobs: doortest.NewFold(l.log, jobs.Fold()), registry: doortest.NewFold(l.log, registry.Fold()), metrics: prometheus.NewRegistry(), engine: gin.New()}
 	logger := slog.New(slog.DiscardHandler)
 	tokens := testflinger.NewTokens(l.config.Generation, []byte("key"), l.clock.Now)
+	webhooks, err := door.NewWebhooks(l.config.Generation, l.webhooks)
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	dispatcher := dispatch.New(dispatch.Dependencies{
 		Log: l.log.Door(), Jobs: r.jobs, Documents: dispatch.NewDocuments(1<<20, l.submissions, l.packer), Now: l.clock.Now, Logger: logger,
 	})
 	d, err := door.New(l.config, door.Dependencies{
 		Log: l.log.Door(), Registry: r.registry, Jobs: r.jobs, Dispatcher: dispatcher, Packer: l.packer, Keyring: l.ring, Tokens: tokens,
-		Attempts: access.NewAttempts(), Agents: l.agents, Find: l.find, Pieces: l.pieces, Now: l.clock.Now, Metrics: r.metrics, Logger: logger,
+		Webhooks: webhooks, Attempts: access.NewAttempts(), Agents: l.agents, Find: l.find, Pieces: l.pieces, Now: l.clock.Now, Metrics: r.metrics, Logger: logger,
 	})
 	if err != nil {
 		l.t.Fatal(err)

@@ -21,7 +21,8 @@ func webhooksConfig(c config.Config) (ingest.WebhooksConfig, error) {
 		return ingest.WebhooksConfig{}, fmt.Errorf("webhooks.allow_private: %w", err)
 	}
 	return ingest.WebhooksConfig{
-		Allowed: allowed, Origins: c.Testflinger.WebhookOrigins, MaxSubscriptions: c.Webhooks.MaxSubscriptions,
+		Allowed: allowed, Origins: c.Testflinger.WebhookOrigins, Secret: c.Testflinger.WebhookSecret,
+		MaxSubscriptions: c.Webhooks.MaxSubscriptions,
 	}, nil
 }
 

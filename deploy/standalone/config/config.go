@@ -148,6 +148,7 @@ type Testflinger struct {
 	API            string        `koanf:"api" doc:"Generation of the API: seed (what its first description says) or latest (what the newest clients speak)."`
 	JWTSigningKey  string        `koanf:"jwt_signing_key" doc:"Key that access tokens are signed with, at least 32 characters; empty: one that follows from the installation's key."`
 	WebhookOrigins []string      `koanf:"webhook_origins" doc:"Origins (https://HOST:PORT) that the generation latest forwards job events to; none: events are refused."`
+	WebhookSecret  string        `koanf:"webhook_secret" doc:"Secret that is sent to those origins with the events, as Authorization: Bearer SECRET; empty: none is."`
 	Lease          time.Duration `koanf:"lease" doc:"How long an agent keeps a job without any call that names it, whoever calls; 0: for ever. With the generation seed nobody can tell which agent reports: one that falls silent and wakes up ends the job that has gone to another meanwhile. With latest its reports change nothing."`
 	Requeues       int           `koanf:"requeues" doc:"How often a job goes back to its queue when nothing was heard of its agent; then it ends as complete."`
 	RequestBytes   int64         `koanf:"request_bytes" doc:"Largest job, result or piece of output, as sent and decoded."`

@@ -41,3 +41,12 @@ func TestSettingsOfEveryKindComeFromTheEnvironment(t *testing.T) {
 		}
 	}
 }
+
+func TestSecretThatNoHeaderCanHaveIsRefused(t *testing.T) {
+	for secret, good := range map[string]bool{"hidden-1": true, "two words": false, "line\nend": false, "Größe": false} {
+		_, err := Load([]string{"MILLRACE_TESTFLINGER_WEBHOOK_SECRET=" + secret})
+		if good && err != nil || !good && (err == nil || !strings.Contains(err.Error(), "webhook_secret") || strings.Contains(err.Error(), secret)) {
+			t.Errorf("%q: error is %v", secret, err)
+		}
+	}
+}

@@ -245,6 +245,9 @@ func (c Testflinger) validate() []error {
 	if c.JWTSigningKey != "" && len(c.JWTSigningKey) < 32 {
 		errs = append(errs, errors.New("testflinger.jwt_signing_key: fewer than 32 characters can be guessed"))
 	}
+	if strings.ContainsFunc(c.WebhookSecret, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		errs = append(errs, errors.New("testflinger.webhook_secret: only printable ASCII without blanks goes into a header"))
+	}
 	if c.Lease != 0 && c.Lease < time.Second {
 		errs = append(errs, fmt.Errorf("testflinger.lease: %s is less than a second", c.Lease))
 	}
