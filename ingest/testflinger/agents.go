@@ -1,12 +1,15 @@
 package testflinger
 
 import (
+	"context"
 	"net/http"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/millrace/millrace/ingest/door"
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/testflinger"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -38,7 +41,7 @@ func (t *Testflinger) agent(c *gin.Context) {
 		return
 	}
 	if said.JobID != nil {
-		t.pulse.Heard(c.Request.Context(), *said.JobID)
+		t.atWork(c.Request.Context(), *said.JobID, name)
 	}
 	if !t.latest() {
 		done(c)
@@ -47,6 +50,24 @@ func (t *Testflinger) agent(c *gin.Context) {
 	c.SetSameSite(http.SameSiteStrictMode)
 	c.SetCookie(agentCookie, name, 0, "/", "", false, true)
 	access.TestflingerJSON(c, http.StatusOK, Status{Status: "OK"})
+}
+
+// atWork notes that an agent works on a job. Agents of the older generation do not say who they are when they ask for one, but
+// name it at once (10): the first that does has it. It never fails, as Pulse.Heard: the job is named again.
+func (t *Testflinger) atWork(ctx context.Context, id, agent string) {
+	t.pulse.Heard(ctx, id, agent)
+	var job jobs.Job
+	look := func(s *jobs.State) { job, _ = s.Find(byID(id)) }
+	if t.Jobs.View(look); id == "" || job.Asker != "" {
+		return
+	}
+	err := t.Jobs.CatchUp(ctx) // it may have been handed out by another replica
+	if t.Jobs.View(look); err == nil && job.Out && job.Asker == "" {
+		_, _, err = door.Decide(ctx, t.Log, t.Jobs, source, &event.JobWorkerNamed{Seq: job.Seq, Attempt: job.Attempt, Worker: agent})
+	}
+	if err != nil {
+		t.Logger.WarnContext(ctx, "who works on a job could not be noted", "job", job.Seq, "agent", agent, "error", err)
+	}
 }
 
 func agentPosted(name string, a *testflinger.Agent) *event.TestflingerAgentPosted {
@@ -82,7 +103,7 @@ func (t *Testflinger) provision(c *gin.Context) {
 	}
 	known := false
 	if err == nil {
-		t.pulse.Heard(c.Request.Context(), log.JobID)
+		t.atWork(c.Request.Context(), log.JobID, name)
 		known, err = t.agentNamed(c, name)
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,7 +245,7 @@ func TestJobReportedAsWaitingIsHandedOutAgain(t *testing.T) {
 	}
 }
 
-func TestCallsThatNameAJobKeepItsLease(t *testing.T) {
+func TestCallsOfAnAgentThatNameAJobKeepItsLease(t *testing.T) {
 	l := newLab(t, testflinger.Seed, func(c *door.Config) { c.Lease, c.Requeues = time.Minute, 1 })
 	id := l.submit(`{"job_queue":"q"}`)
 	l.ask(0, http.MethodGet, "/v1/job?queue=q", "").members()
@@ -269,7 +270,9 @@ func TestCallsThatNameAJobKeepItsLease(t *testing.T) {
 	heard("a result without a state", func() { l.ask(0, http.MethodPost, "/v1/result/"+id, `{"exit_code":1}`).is(200, "OK") })
 	heard("a state", func() { l.ask(0, http.MethodPost, "/v1/result/"+id, `{"job_state":"test"}`).is(200, "OK") })
 	heard("an agent's word", func() { l.ask(0, http.MethodPost, "/v1/agents/data/a", `{"job_id":"`+id+`"}`).is(200, "OK") })
-	heard("a read", func() { l.replicas[0].pulse.Heard(t.Context(), id) })
+	heard("what was provisioned", func() {
+		l.ask(0, http.MethodPost, "/v1/agents/provision_logs/a", `{"job_id":"`+id+`","exit_code":0}`).is(200, "OK")
+	})
 	events := len(l.log.Records(eventlog.Jobs))
 	l.clock.Pass(10 * time.Second)
 	for range 10 {
@@ -278,7 +281,7 @@ func TestCallsThatNameAJobKeepItsLease(t *testing.T) {
 	if n := len(l.log.Records(eventlog.Jobs)) - events; n != 0 {
 		t.Errorf("%d events were appended for calls in quick succession", n)
 	}
-	l.replicas[0].pulse.Heard(t.Context(), someID)
+	l.replicas[0].pulse.Heard(t.Context(), someID, "")
 }
 
 func TestCallsThatNameAJobLeaveTheLeaseOfAnotherDoorAlone(t *testing.T) {
@@ -296,7 +299,7 @@ func TestCallsThatNameAJobLeaveTheLeaseOfAnotherDoorAlone(t *testing.T) {
 	}
 	l.clock.Pass(50 * time.Second)
 	l.ask(0, http.MethodPost, "/v1/result/"+id+"/output", "x").is(http.StatusOK, "OK")
-	l.replicas[0].pulse.Heard(t.Context(), id)
+	l.replicas[0].pulse.Heard(t.Context(), id, "")
 	if heartbeats, _ := messages[*event.JobHeartbeat](l, eventlog.Jobs); len(heartbeats) != 0 {
 		t.Errorf("%d heartbeats came from calls that only name the job", len(heartbeats))
 	}
@@ -502,4 +505,43 @@ func TestJSONIsAnsweredWithoutACharset(t *testing.T) {
 	if kind := l.ask(0, http.MethodGet, "/v1/job", "").is(http.StatusBadRequest, "{}").Header().Get("Content-Type"); kind != "application/json" {
 		t.Errorf("a claim of no queue is answered %q", kind)
 	}
+}
+
+func TestAgentThatNamesItsJobIsKnownToHaveIt(t *testing.T) {
+	l := newLab(t, testflinger.Seed)
+	id := l.submit(`{"job_queue":"q"}`)
+	says := func(at int, agent, job string) {
+		t.Helper()
+		l.ask(at, http.MethodPost, "/v1/agents/data/"+agent, fmt.Sprintf(`{"job_id":%q}`, job)).is(http.StatusOK, "OK")
+	}
+	named := func(want ...string) {
+		t.Helper()
+		var workers []string
+		found, _ := messages[*event.JobWorkerNamed](l, eventlog.Jobs)
+		for _, m := range found {
+			workers = append(workers, m.GetWorker())
+		}
+		if !slices.Equal(workers, want) {
+			t.Errorf("named are %q, want %q", workers, want)
+		}
+	}
+	says(0, "early", id)
+	named()
+	l.ask(0, http.MethodGet, "/v1/job?queue=q", "").members()
+	says(1, "otter", id) // that replica has not seen yet that the job is out
+	for at := range l.replicas {
+		says(at, "otter", id)
+		says(at, "mole", id)
+		says(at, "otter", "")
+		says(at, "otter", someID)
+		l.ask(at, http.MethodPost, "/v1/agents/provision_logs/mole", `{"job_id":"`+id+`","exit_code":0}`)
+	}
+	named("otter")
+	l.ask(0, http.MethodPost, "/v1/result/"+id, `{"job_state":"complete"}`).is(http.StatusOK, "OK")
+	reported, _ := messages[*event.JobStateReported](l, eventlog.Jobs)
+	if len(reported) != 1 || reported[0].GetReporter() != "otter" {
+		t.Errorf("the reports are %v, want one of otter's", reported)
+	}
+	says(0, "otter", id)
+	named("otter")
 }

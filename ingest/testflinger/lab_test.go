@@ -102,7 +102,7 @@ func (l *lab) newReplica() *replica {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	r.pulse = door.NewPulse(l.config.Lease, door.PulseDependencies{Log: l.log.Door(), Jobs: r.jobs, Now: l.clock.Now, Logger: logger})
+	r.pulse = door.NewPulse(l.config.Generation, l.config.Lease, door.PulseDependencies{Log: l.log.Door(), Jobs: r.jobs, Now: l.clock.Now, Logger: logger})
 	err = route.Mount(r.engine, d.Routes(), route.Options{
 		Log: logger, APIs: map[string]route.API{door.API: access.NewTestflinger(tokens).API()},
 	})

@@ -42,7 +42,7 @@ const source = "/testflinger"
 // Config is what an operator can set.
 type Config struct {
 	Generation testflinger.Generation
-	// Lease is how long a hand-out holds without any call that names its job; 0: for ever. Requeues is how often a job goes
+	// Lease is how long a hand-out holds without any call of an agent's that names its job; 0: for ever. Requeues is how often a job goes
 	// back to its queue then.
 	Lease    time.Duration
 	Requeues uint32
@@ -127,7 +127,7 @@ func New(config Config, d Dependencies) (*Testflinger, error) {
 	}
 	t := &Testflinger{
 		Dependencies: d, config: config, bcrypts: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		pulse: NewPulse(config.Lease, PulseDependencies{Log: d.Log, Jobs: d.Jobs, Now: d.Now, Logger: d.Logger}),
+		pulse: NewPulse(config.Generation, config.Lease, PulseDependencies{Log: d.Log, Jobs: d.Jobs, Now: d.Now, Logger: d.Logger}),
 	}
 	var err error
 	if t.counters, err = newCounters(d.Metrics); err != nil {

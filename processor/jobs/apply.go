@@ -31,6 +31,8 @@ func Apply(s *State, record *eventlog.Record) Outcome {
 		return s.release(m)
 	case *event.JobHeartbeat:
 		return s.heartbeat(m)
+	case *event.JobWorkerNamed:
+		return s.nameWorker(m)
 	case *event.JobLeaseExpired:
 		return s.expire(m)
 	case *event.JobStateReported:
@@ -303,6 +305,20 @@ func (s *State) heartbeat(m *event.JobHeartbeat) Outcome {
 		return refused(Stale, j)
 	}
 	s.renew(j)
+	return s.done(j)
+}
+
+func (s *State) nameWorker(m *event.JobWorkerNamed) Outcome {
+	j := s.jobs[m.GetSeq()]
+	switch {
+	case j == nil:
+		return refused(NotFound, nil)
+	case !j.current(m.GetAttempt()):
+		return refused(Stale, j)
+	case m.GetWorker() == "" || j.handout.asker != "":
+		return refused(Known, j)
+	}
+	j.handout.asker = m.GetWorker()
 	return s.done(j)
 }
 

@@ -281,6 +281,33 @@ func TestLeaseExpiresOnlyForTheCurrentAttemptAndWhenItsTimeHasPassed(t *testing.
 	l.refused(claim, jobs.Nothing)
 }
 
+func TestFirstWordOnWhoWorksOnAJobCounts(t *testing.T) {
+	l := newLab(t)
+	l.done(submitted("q", 0))
+	named := func(attempt uint32, worker string) *event.JobWorkerNamed {
+		return &event.JobWorkerNamed{Seq: 1, Attempt: attempt, Worker: worker}
+	}
+	l.refused(named(0, "mole"), jobs.Stale)
+	claim := claimed("q")
+	claim.Asker = ""
+	l.done(claim)
+	l.refused(named(2, "mole"), jobs.Stale)
+	l.refused(named(1, ""), jobs.Known)
+	l.done(named(1, "otter"))
+	l.refused(named(1, "mole"), jobs.Known)
+	shown, _ := l.progress.State.Find(seqRef(1))
+	if shown.Asker != "otter" {
+		t.Errorf("the job is %q's, want otter's", shown.Asker)
+	}
+	l.done(jobs.Released(shown))
+	l.refused(named(1, "otter"), jobs.Stale)
+	claim = claimed("q")
+	claim.Asker = "mink"
+	l.done(claim)
+	l.refused(named(2, "otter"), jobs.Known)
+	l.refused(&event.JobWorkerNamed{Seq: 2, Attempt: 1, Worker: "otter"}, jobs.NotFound)
+}
+
 func TestHandOutWithoutLeaseIsNeverDue(t *testing.T) {
 	l := newLab(t)
 	l.done(submitted("q", 0))

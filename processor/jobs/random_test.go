@@ -150,7 +150,7 @@ func (h *history) expire() {
 
 func (h *history) step() {
 	h.now += h.rand.Int64N(8_000)
-	switch h.rand.IntN(10) {
+	switch h.rand.IntN(11) {
 	case 0, 1, 2:
 		h.submit()
 	case 3, 4, 5:
@@ -172,6 +172,10 @@ func (h *history) step() {
 			shown, _ := h.progress.State.Find(seqRef(j.seq))
 			h.done(jobs.Released(shown))
 			j.out = false
+		}
+	case 10:
+		if j := h.pick(isOut); j != nil {
+			h.apply(&event.JobWorkerNamed{Seq: j.seq, Attempt: j.attempt, Worker: "mole"})
 		}
 	}
 }

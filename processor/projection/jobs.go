@@ -15,6 +15,7 @@ const (
 	JobSubmitted = "submitted"
 	JobAttached  = "attachments"
 	JobHandedOut = "handed_out"
+	JobNamed     = "named"
 	JobReleased  = "released"
 	JobExpired   = "expired"
 	JobReported  = "reported"
@@ -92,6 +93,15 @@ func (b *Batch) AddJobAttachments(m *event.JobAttachmentsStored, outcome jobs.Ou
 		b.tables[jobAttachments].add(len(d.GetInline())+len(d.GetBlob().GetSha256()), outcome.Job.Seq, rec.ID, e.at(), string(d.GetInline()),
 			string(d.GetBlob().GetSha256()), d.GetBlob().GetSize(), uint8(d.GetEncoding()), d.GetSize())
 		e.addHistory(outcome.Job.Seq, change{})
+		return e.err
+	})
+}
+
+// AddJobWorker adds who has a job that was handed out to somebody who did not say.
+func (b *Batch) AddJobWorker(m *event.JobWorkerNamed, outcome jobs.Outcome, epoch uint32, rec *eventlog.Record) error {
+	return b.whole(func() error {
+		e := jobEvent{batch: b, rec: rec, epoch: epoch, outcome: outcome, change: JobNamed}
+		e.addHistory(outcome.Job.Seq, change{asker: m.GetWorker()})
 		return e.err
 	})
 }

@@ -15,7 +15,6 @@ import (
 const (
 	AgentUpdated     = "updated_at"
 	AgentQueues      = "queues"
-	AgentJob         = "job_id"
 	QueueDescription = "description"
 	QueueImages      = "images"
 )
@@ -48,7 +47,7 @@ func (b *Batch) AddAgent(m *event.TestflingerAgentPosted, epoch uint32, rec *eve
 			name  string
 			value *string
 		}{
-			{"state", m.State}, {"comment", m.Comment}, {"location", m.Location}, {"provision_type", m.ProvisionType}, {AgentJob, m.JobId},
+			{"state", m.State}, {"comment", m.Comment}, {"location", m.Location}, {"provision_type", m.ProvisionType}, {"job_id", m.JobId},
 			{"identifier", m.Identifier},
 		} {
 			if given.value != nil {

@@ -81,6 +81,7 @@ func addJobs(t *testing.T, b *Batch, l *lab) {
 	items := []*event.JobItem{{Document: []byte("{}"), Labels: &event.JobLabels{Name: "bash"}}, {Document: []byte("[]")}}
 	attachments, published := &event.JobAttachmentsStored{Document: stored}, &event.JobsPublished{Seqs: []uint64{6, 7}}
 	claim, report := &event.JobClaimRequested{}, &event.JobStateReported{}
+	named := &event.JobWorkerNamed{Seq: 11, Attempt: 1, Worker: "otter"}
 	// Rows of one key would replace each other.
 	numbered := func(seq uint64, count uint32) jobs.Outcome {
 		o := outcome
@@ -93,6 +94,7 @@ func addJobs(t *testing.T, b *Batch, l *lab) {
 		"batch":       b.AddJobBatch(batch, items, many, jobs.NewState(), 1, l.record(batch)),
 		"attachments": b.AddJobAttachments(attachments, numbered(8, 1), 1, l.record(attachments)),
 		"claim":       b.AddJobChange(JobHandedOut, numbered(9, 1), "otter", nil, 1, l.record(claim)),
+		"worker":      b.AddJobWorker(named, numbered(11, 1), 1, l.record(named)),
 		"report":      b.AddJobChange(JobReported, numbered(10, 1), "otter", []byte(`{"status":"pass"}`), 1, l.record(report)),
 		"publication": b.AddJobPublications(published, 1, l.record(published)),
 	} {

@@ -36,6 +36,8 @@ func (p *projector) addJobs(ctx context.Context, message proto.Message, o jobs.O
 		return asPoison(batch.AddJobChange(projection.JobHandedOut, o, m.GetAsker(), nil, epoch, record))
 	case *event.JobReleased:
 		return asPoison(batch.AddJobChange(projection.JobReleased, o, "", nil, epoch, record))
+	case *event.JobWorkerNamed:
+		return asPoison(batch.AddJobWorker(m, o, epoch, record))
 	case *event.JobLeaseExpired:
 		return asPoison(batch.AddJobChange(projection.JobExpired, o, "", nil, epoch, record))
 	case *event.JobStateReported:

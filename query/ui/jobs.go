@@ -170,11 +170,6 @@ func (u *UI) readJob(ctx context.Context, v *lab.View, id string, public bool) (
 		d.Result = indented(result)
 		return d, err
 	}
-	if d.Worker == "" { // agents of the older generation do not say who they are when they take a job
-		if d.Worker, err = v.AgentAt(ctx, job.JobID); err != nil {
-			return nil, err
-		}
-	}
 	return d, u.addPosted(ctx, v, d)
 }
 
@@ -308,7 +303,7 @@ func stateStyle(j lab.Job) string {
 // change words are what happened, for people.
 func changeTitle(change string, attempt uint32) string {
 	words := map[string]string{
-		"submitted": "submitted", "attachments": "attachments came", "handed_out": "handed out", "released": "given back: its asker had gone",
+		"submitted": "submitted", "attachments": "attachments came", "handed_out": "handed out", "named": "taken up", "released": "given back: its asker had gone",
 		"expired": "given back: nothing was heard of it", "reported": "reported", "cancelled": "cancelled",
 	}
 	if change == "handed_out" && attempt > 1 {

@@ -710,7 +710,7 @@ type JobLease struct {
 	Requeues uint32 `protobuf:"varint,2,opt,name=requeues,proto3" json:"requeues,omitempty"`
 	// The state in which it ends.
 	EndState string `protobuf:"bytes,3,opt,name=end_state,json=endState,proto3" json:"end_state,omitempty"`
-	// Every call that names the job is news of it: who works on it knows nothing of leases.
+	// Calls that name the job are news of it: who works on it knows nothing of leases.
 	ByAnyCall     bool `protobuf:"varint,4,opt,name=by_any_call,json=byAnyCall,proto3" json:"by_any_call,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -969,6 +969,68 @@ func (x *JobHeartbeat) GetAttempt() uint32 {
 	return 0
 }
 
+// JobWorkerNamed says who works on a job that was handed out to somebody who did not say. The first word on an attempt counts.
+type JobWorkerNamed struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Seq     uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Attempt uint32                 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// An agent's name.
+	Worker        string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobWorkerNamed) Reset() {
+	*x = JobWorkerNamed{}
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobWorkerNamed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobWorkerNamed) ProtoMessage() {}
+
+func (x *JobWorkerNamed) ProtoReflect() protoreflect.Message {
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobWorkerNamed.ProtoReflect.Descriptor instead.
+func (*JobWorkerNamed) Descriptor() ([]byte, []int) {
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *JobWorkerNamed) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *JobWorkerNamed) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *JobWorkerNamed) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
 // JobLeaseExpired says that nothing was heard of a hand-out. It counts only for the current attempt, and only if log time
 // has passed the lease's end.
 type JobLeaseExpired struct {
@@ -981,7 +1043,7 @@ type JobLeaseExpired struct {
 
 func (x *JobLeaseExpired) Reset() {
 	*x = JobLeaseExpired{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1055,7 @@ func (x *JobLeaseExpired) String() string {
 func (*JobLeaseExpired) ProtoMessage() {}
 
 func (x *JobLeaseExpired) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[12]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1068,7 @@ func (x *JobLeaseExpired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLeaseExpired.ProtoReflect.Descriptor instead.
 func (*JobLeaseExpired) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobLeaseExpired) GetSeq() uint64 {
@@ -1044,7 +1106,7 @@ type JobStateReported struct {
 
 func (x *JobStateReported) Reset() {
 	*x = JobStateReported{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1118,7 @@ func (x *JobStateReported) String() string {
 func (*JobStateReported) ProtoMessage() {}
 
 func (x *JobStateReported) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[13]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1131,7 @@ func (x *JobStateReported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStateReported.ProtoReflect.Descriptor instead.
 func (*JobStateReported) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobStateReported) GetJob() *JobRef {
@@ -1139,7 +1201,7 @@ type JobCancelRequested struct {
 
 func (x *JobCancelRequested) Reset() {
 	*x = JobCancelRequested{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1213,7 @@ func (x *JobCancelRequested) String() string {
 func (*JobCancelRequested) ProtoMessage() {}
 
 func (x *JobCancelRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[14]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1226,7 @@ func (x *JobCancelRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCancelRequested.ProtoReflect.Descriptor instead.
 func (*JobCancelRequested) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobCancelRequested) GetJob() *JobRef {
@@ -1191,7 +1253,7 @@ type JobsPublished struct {
 
 func (x *JobsPublished) Reset() {
 	*x = JobsPublished{}
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1265,7 @@ func (x *JobsPublished) String() string {
 func (*JobsPublished) ProtoMessage() {}
 
 func (x *JobsPublished) ProtoReflect() protoreflect.Message {
-	mi := &file_millrace_event_v1_jobs_proto_msgTypes[15]
+	mi := &file_millrace_event_v1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1278,7 @@ func (x *JobsPublished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsPublished.ProtoReflect.Descriptor instead.
 func (*JobsPublished) Descriptor() ([]byte, []int) {
-	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_millrace_event_v1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobsPublished) GetSeqs() []uint64 {
@@ -1294,7 +1356,11 @@ const file_millrace_event_v1_jobs_proto_rawDesc = "" +
 	"\bclaim_id\x18\x02 \x01(\tR\aclaimId\":\n" +
 	"\fJobHeartbeat\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"=\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"T\n" +
+	"\x0eJobWorkerNamed\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"=\n" +
 	"\x0fJobLeaseExpired\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x9a\x02\n" +
@@ -1332,7 +1398,7 @@ func file_millrace_event_v1_jobs_proto_rawDescGZIP() []byte {
 }
 
 var file_millrace_event_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millrace_event_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_millrace_event_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_millrace_event_v1_jobs_proto_goTypes = []any{
 	(JobFamily)(0),               // 0: millrace.event.v1.JobFamily
 	(*JobRef)(nil),               // 1: millrace.event.v1.JobRef
@@ -1347,33 +1413,34 @@ var file_millrace_event_v1_jobs_proto_goTypes = []any{
 	(*JobClaimRequested)(nil),    // 10: millrace.event.v1.JobClaimRequested
 	(*JobReleased)(nil),          // 11: millrace.event.v1.JobReleased
 	(*JobHeartbeat)(nil),         // 12: millrace.event.v1.JobHeartbeat
-	(*JobLeaseExpired)(nil),      // 13: millrace.event.v1.JobLeaseExpired
-	(*JobStateReported)(nil),     // 14: millrace.event.v1.JobStateReported
-	(*JobCancelRequested)(nil),   // 15: millrace.event.v1.JobCancelRequested
-	(*JobsPublished)(nil),        // 16: millrace.event.v1.JobsPublished
-	(*Document)(nil),             // 17: millrace.event.v1.Document
-	(*Idempotency)(nil),          // 18: millrace.event.v1.Idempotency
+	(*JobWorkerNamed)(nil),       // 13: millrace.event.v1.JobWorkerNamed
+	(*JobLeaseExpired)(nil),      // 14: millrace.event.v1.JobLeaseExpired
+	(*JobStateReported)(nil),     // 15: millrace.event.v1.JobStateReported
+	(*JobCancelRequested)(nil),   // 16: millrace.event.v1.JobCancelRequested
+	(*JobsPublished)(nil),        // 17: millrace.event.v1.JobsPublished
+	(*Document)(nil),             // 18: millrace.event.v1.Document
+	(*Idempotency)(nil),          // 19: millrace.event.v1.Idempotency
 }
 var file_millrace_event_v1_jobs_proto_depIdxs = []int32{
 	0,  // 0: millrace.event.v1.JobSubmitted.family:type_name -> millrace.event.v1.JobFamily
-	17, // 1: millrace.event.v1.JobSubmitted.document:type_name -> millrace.event.v1.Document
+	18, // 1: millrace.event.v1.JobSubmitted.document:type_name -> millrace.event.v1.Document
 	3,  // 2: millrace.event.v1.JobSubmitted.labels:type_name -> millrace.event.v1.JobLabels
-	18, // 3: millrace.event.v1.JobSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
+	19, // 3: millrace.event.v1.JobSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
 	0,  // 4: millrace.event.v1.JobBatchSubmitted.family:type_name -> millrace.event.v1.JobFamily
-	17, // 5: millrace.event.v1.JobBatchSubmitted.document:type_name -> millrace.event.v1.Document
-	18, // 6: millrace.event.v1.JobBatchSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
+	18, // 5: millrace.event.v1.JobBatchSubmitted.document:type_name -> millrace.event.v1.Document
+	19, // 6: millrace.event.v1.JobBatchSubmitted.idempotency:type_name -> millrace.event.v1.Idempotency
 	5,  // 7: millrace.event.v1.JobBatchSubmitted.turns:type_name -> millrace.event.v1.JobBatchTurn
 	7,  // 8: millrace.event.v1.JobItems.items:type_name -> millrace.event.v1.JobItem
 	3,  // 9: millrace.event.v1.JobItem.labels:type_name -> millrace.event.v1.JobLabels
 	1,  // 10: millrace.event.v1.JobAttachmentsStored.job:type_name -> millrace.event.v1.JobRef
-	17, // 11: millrace.event.v1.JobAttachmentsStored.document:type_name -> millrace.event.v1.Document
+	18, // 11: millrace.event.v1.JobAttachmentsStored.document:type_name -> millrace.event.v1.Document
 	1,  // 12: millrace.event.v1.JobClaimRequested.job:type_name -> millrace.event.v1.JobRef
 	9,  // 13: millrace.event.v1.JobClaimRequested.lease:type_name -> millrace.event.v1.JobLease
-	18, // 14: millrace.event.v1.JobClaimRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	19, // 14: millrace.event.v1.JobClaimRequested.idempotency:type_name -> millrace.event.v1.Idempotency
 	1,  // 15: millrace.event.v1.JobStateReported.job:type_name -> millrace.event.v1.JobRef
-	18, // 16: millrace.event.v1.JobStateReported.idempotency:type_name -> millrace.event.v1.Idempotency
+	19, // 16: millrace.event.v1.JobStateReported.idempotency:type_name -> millrace.event.v1.Idempotency
 	1,  // 17: millrace.event.v1.JobCancelRequested.job:type_name -> millrace.event.v1.JobRef
-	18, // 18: millrace.event.v1.JobCancelRequested.idempotency:type_name -> millrace.event.v1.Idempotency
+	19, // 18: millrace.event.v1.JobCancelRequested.idempotency:type_name -> millrace.event.v1.Idempotency
 	19, // [19:19] is the sub-list for method output_type
 	19, // [19:19] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
@@ -1397,7 +1464,7 @@ func file_millrace_event_v1_jobs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millrace_event_v1_jobs_proto_rawDesc), len(file_millrace_event_v1_jobs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -40,7 +40,7 @@ func (p *process) testflingerConfig() ingesttestflinger.Config {
 
 // heard gives reads that keep the leases of the jobs that they name: a process that reads appends nothing but that.
 func (p *process) heard(routes []route.Route) []route.Route {
-	pulse := ingesttestflinger.NewPulse(p.options.Config.Testflinger.Lease, ingesttestflinger.PulseDependencies{
+	pulse := ingesttestflinger.NewPulse(p.tokens.Generation(), p.options.Config.Testflinger.Lease, ingesttestflinger.PulseDependencies{
 		Log: door.Connect(p.log, p.appender), Jobs: door.Bind(eventlog.Jobs, p.jobs, p.appender, nil), Now: time.Now, Logger: p.logger,
 	})
 	return pulse.Around(routes)

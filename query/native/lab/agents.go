@@ -95,20 +95,6 @@ func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Ag
 	return found, v.addStreaks(ctx, byName)
 }
 
-// AgentAt gives the name of the agent that works on a job of Testflinger's, by what the agents say: by its newest word when
-// several do; "" when none does.
-func (v *View) AgentAt(ctx context.Context, jobID string) (string, error) {
-	rows, err := scan[agentField](ctx, v, "the agent of a job", in(v.database, `SELECT name, field, value, at
-FROM {db}.testflinger_agents FINAL
-WHERE field = ? AND value = ?
-ORDER BY version DESC
-LIMIT 1`), projection.AgentJob, jobID)
-	if err != nil || len(rows) == 0 {
-		return "", err
-	}
-	return rows[0].Name, nil
-}
-
 func (a *Agent) add(f agentField) error {
 	if f.At.After(a.Heard) {
 		a.Heard = f.At

@@ -347,7 +347,7 @@ func orNull(object string) jsontext.Value {
 type JobChange struct {
 	At      time.Time      `json:"at" ch:"at"`
 	EventID string         `json:"event_id" ch:"event_id"`
-	Change  string         `json:"change" ch:"change" doc:"submitted, attachments, handed_out, released, expired, reported or cancelled"`
+	Change  string         `json:"change" ch:"change" doc:"submitted, attachments, handed_out, named (who got the job has said its name), released, expired, reported or cancelled"`
 	State   string         `json:"state" ch:"state" doc:"as it was afterwards; empty when the change does not speak of it"`
 	Attempt uint32         `json:"attempt" ch:"attempt" doc:"number of hand-outs until then"`
 	Worker  string         `json:"worker" ch:"asker" doc:"who got the job, or reported"`

@@ -87,6 +87,8 @@ func (l *Lab) Job(m proto.Message) jobs.Outcome {
 			return b.AddJob(m, outcome, 1, record)
 		case *event.JobClaimRequested:
 			return b.AddJobChange(projection.JobHandedOut, outcome, m.GetAsker(), nil, 1, record)
+		case *event.JobWorkerNamed:
+			return b.AddJobWorker(m, outcome, 1, record)
 		case *event.JobReleased:
 			return b.AddJobChange(projection.JobReleased, outcome, "", nil, 1, record)
 		case *event.JobStateReported:
