@@ -34,6 +34,11 @@ func TestTestflingerReadsAnswerAsTheContractSays(t *testing.T) {
 		for _, path := range []string{"/v1/job/" + unknown, "/v1/result/" + unknown, "/v1/queues/nothing/jobs"} {
 			r.cli.get(t, path).is(t, http.StatusNoContent, "")
 		}
+		r.cli.get(t, "/v1/nothing").is(t, http.StatusNotFound, "Not found: 404 Not Found: no endpoint has this path; see /openapi.json for those that exist")
+		compareGolden(t, "testflinger/other_method", r.cli.do(t, http.MethodDelete, "/v1/job", nil).Want(t, http.StatusMethodNotAllowed).masked())
+		if answer := r.cli.do(t, http.MethodOptions, "/v1/job", nil); answer.Status != http.StatusOK || answer.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST" {
+			t.Errorf("OPTIONS is answered %d, Allow %q", answer.Status, answer.Header.Get("Allow"))
+		}
 		r.cli.get(t, "/v1/queues/nothing/agents").is(t, http.StatusNotFound, "[]")
 		r.cli.get(t, "/v1/agents/data/nobody").is(t, http.StatusNotFound, "{}")
 		r.cli.get(t, "/v1/agents/images/nothing").is(t, http.StatusOK, "{}")

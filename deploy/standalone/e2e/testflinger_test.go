@@ -294,6 +294,9 @@ func TestTestflingerRoundOfTheRealClients(t *testing.T) {
 		compareGolden(t, "testflinger/assignment", got.masked(r.queue))
 		r.work(id)
 		compareGolden(t, "testflinger/result", r.cli.get(t, "/v1/result/"+id).masked())
+		if job := lab.writer(t).get(t, jobsPath+"/testflinger-"+id).object(t); job["worker"] != r.agent {
+			t.Errorf("%v worked on the job, want the agent that named it, %s", job["worker"], r.agent)
+		}
 		r.cli.get(t, "/v1/result/"+id+"/serial_output").is(t, http.StatusOK, "serial of provision\nserial of test")
 		compareGolden(t, "testflinger/agent", r.bot.get(t, "/v1/agents/data/"+r.agent).masked(r.queue, r.agent))
 		r.ask().is(t, http.StatusNoContent, "")
@@ -469,7 +472,7 @@ func TestTestflingerClientsRestrictedQueuesAndTokens(t *testing.T) {
 		lab.visitor(t).postJSON(t, "/v1/job", job).Want(t, http.StatusUnauthorized)
 		as(boss).postJSON(t, "/v1/job", job).Want(t, http.StatusForbidden)
 		as(made).queueJob(t, job)
-		as(boss).sendJSON(t, http.MethodPut, "/v1/client-permissions/"+made.id, `{"max_priority": {"*": 2}}`).ok(t)
+		as(boss).sendJSON(t, http.MethodPut, "/v1/client-permissions/"+made.id, `{"max_priority": {"*": 2}, "max_reservation_time": null}`).ok(t)
 		made.given = string(lab.visitor(t).with("Authorization", made.basic()).get(t, "/v1/oauth2/token").Want(t, http.StatusOK).Body)
 		as(made).queueJob(t, fmt.Sprintf(`{"job_queue": %q, "job_priority": 2}`, r.queue))
 		as(boss).sendJSON(t, http.MethodDelete, "/v1/restricted-queues/"+r.queue, fmt.Sprintf(`{"client_id": %q}`, made.id)).ok(t)
@@ -533,6 +536,7 @@ func TestTestflingerJobWhoseAgentIsLostGoesToAnother(t *testing.T) {
 			if answer := agent.get(t, "/v1/job?queue="+queue); answer.Status == http.StatusOK {
 				return answer.object(t)["job_id"].(string)
 			}
+			agent.get(t, "/v1/result/"+id+"/output").Want(t, http.StatusNoContent) // a person who watches keeps no lease
 		}
 		t.Fatal("nothing was handed out within a minute")
 		return ""
@@ -541,7 +545,8 @@ func TestTestflingerJobWhoseAgentIsLostGoesToAnother(t *testing.T) {
 		t.Errorf("the claims get %s and %s, want %s each time", first, second, id)
 	}
 	var jobs Answer
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // a look at the job itself would keep its lease
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); { // a look at its result would keep its lease
+		agent.get(t, "/v1/job/"+id).Want(t, http.StatusOK)
 		if jobs = agent.get(t, "/v1/queues/"+queue+"/jobs"); strings.Contains(string(jobs.Body), `"complete"`) {
 			return
 		}
