@@ -113,22 +113,30 @@ func (p *parser) aggregateLog(log *invocation) {
 	const shortest = len("0 0 0 0 0 0")
 	room := min(lines, (len(text)+1)/(shortest+1), p.limits.MaxRows)
 	log.lines = slices.Grow(log.lines, room)
-	number := 0
-	for line := range bytes.SplitSeq(text, separator) {
-		number++
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
+	for number := 1; len(text) > 0; number++ {
+		entry, rest, plain := plainLogLine(text, separator)
+		if !plain {
+			var line []byte
+			line, rest, _ = bytes.Cut(text, separator)
+			if line = bytes.TrimSpace(line); len(line) == 0 {
+				text = rest
+				continue
+			}
+			var bad string
+			if entry, bad = parseLogLine(line); bad != "" {
+				p.fail("line %d %s", number, bad)
+				return
+			}
 		}
-		entry, bad := parseLogLine(line)
-		if bad != "" {
-			p.fail("line %d %s", number, bad)
+		if entry.Second < earliest.Unix() || entry.Second >= latest.Unix() {
+			p.fail("line %d is of second %d, it must be from 1970 to 2261", number, entry.Second)
 			return
 		}
 		if !p.roomFor(&p.counts.logs, log.results, "log lines") {
 			return
 		}
 		log.lines = append(log.lines, entry)
+		text = rest
 	}
 }
 
@@ -151,6 +159,34 @@ func (p *parser) logText(raw jsontext.Value) (text, separator []byte, lines int)
 	return text, []byte("\n"), bytes.Count(text, []byte("\n")) + 1
 }
 
+// plainLogLine reads the first line of a log as pgbench writes it, six integers with one space between them, and returns
+// what follows it. Most of a large document are such lines.
+func plainLogLine(text, separator []byte) (entry LogLine, rest []byte, ok bool) {
+	var fields [6]int64
+	at := 0
+	for i := range fields {
+		if i > 0 {
+			if at == len(text) || text[at] != ' ' {
+				return LogLine{}, nil, false
+			}
+			at++
+		}
+		start, n := at, int64(0)
+		for ; at < len(text) && text[at]-'0' <= 9; at++ {
+			n = n*10 + int64(text[at]-'0')
+		}
+		if at == start || at-start > 18 { // more may not fit
+			return LogLine{}, nil, false
+		}
+		fields[i] = n
+	}
+	rest, ok = bytes.CutPrefix(text[at:], separator)
+	entry = LogLine{
+		Second: fields[0], Transactions: fields[1], Sum: fields[2], Sum2: fields[3], Min: fields[4], Max: fields[5],
+	}
+	return entry, rest, ok || at == len(text)
+}
+
 // parseLogLine reads the six integers at the start of a line; what follows them is ignored.
 func parseLogLine(line []byte) (entry LogLine, bad string) {
 	const want = "six integers: second, transactions, sum, sum of squares, minimum, maximum"
@@ -167,9 +203,6 @@ func parseLogLine(line []byte) (entry LogLine, bad string) {
 			after = after[1:]
 		}
 		rest = after
-	}
-	if entry.Second < earliest.Unix() || entry.Second >= latest.Unix() {
-		return LogLine{}, fmt.Sprintf("is of second %d, it must be from 1970 to 2261", entry.Second)
 	}
 	return entry, ""
 }

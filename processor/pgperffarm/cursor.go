@@ -14,6 +14,9 @@ type cursor struct {
 	within []container
 }
 
+// usualDepth is how many containers of a member are open at once in ordinary documents.
+const usualDepth = 8
+
 // container is an array or object that is open.
 type container struct {
 	array bool

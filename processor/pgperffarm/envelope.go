@@ -19,6 +19,9 @@ func split(body []byte, maxDepth int) (*members, error) {
 	if at := invalidUTF8(body); at >= 0 {
 		return nil, &FormatError{Offset: int64(at), Reason: "not UTF-8"}
 	}
+	if found, ok := quickSplit(body, maxDepth); ok {
+		return found, nil
+	}
 	if at := tooDeep(body, maxDepth); at >= 0 {
 		return nil, &FormatError{Offset: int64(at), Reason: fmt.Sprintf("nested too deeply, the limit is %d levels", maxDepth)}
 	}

@@ -61,6 +61,7 @@ func Parse(body []byte, limits Limits) (*Document, error) {
 		members: found,
 		doc:     new(Document),
 	}
+	p.within = make([]container, 0, usualDepth)
 	p.origin()
 	p.system()
 	p.times()

@@ -25,6 +25,9 @@ type reader struct {
 func newReader(root string, text []byte) *reader {
 	r := new(reader)
 	r.start(root, text)
+	if quickValid(text, depthCeiling) {
+		return r
+	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowInvalidUTF8(true))
 	if _, err := dec.ReadValue(); err != nil {
 		r.broken(err)
