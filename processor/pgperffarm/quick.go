@@ -13,23 +13,21 @@ import (
 // part of what an upload costs. It only ever says yes: whatever it does not know for certain, each error and each rarity
 // included, is left to the library, which also finds the words for it.
 type quick struct {
-	text     []byte
-	at       int
-	room     int // how many more levels may be opened
-	seed     maphash.Seed
-	hashes   []uint64 // of the names in the objects that are open
-	hashRoom [64]uint64
+	text []byte
+	at   int
+	room int // how many more levels may be opened
+	seed maphash.Seed
+	// hashes are those of the names in the objects that are open, names their number.
+	hashes [maxQuickNames]uint64
+	names  int
 }
 
-func newQuick(text []byte, maxDepth int) *quick {
-	q := &quick{text: text, room: maxDepth, seed: maphash.MakeSeed()}
-	q.hashes = q.hashRoom[:0]
-	return q
-}
+// maxQuickNames bounds the names in the objects that are open at once: each is compared with all before it in its object.
+const maxQuickNames = 96
 
 // quickSplit is split for the ordinary document. The text must be UTF-8.
 func quickSplit(body []byte, maxDepth int) (*members, bool) {
-	q := newQuick(body, maxDepth-1) // within the array
+	q := quick{text: body, room: maxDepth - 1, seed: maphash.MakeSeed()} // within the array
 	found := new(members)
 	if !q.take('[') || q.next() != '{' || !q.object(found) || !q.take(']') {
 		return nil, false
@@ -40,7 +38,7 @@ func quickSplit(body []byte, maxDepth int) (*members, bool) {
 
 // quickValid reports that a text, which must be UTF-8, certainly is one JSON value without names that stand twice.
 func quickValid(text []byte, maxDepth int) bool {
-	q := newQuick(text, maxDepth)
+	q := quick{text: text, room: maxDepth, seed: maphash.MakeSeed()}
 	ok := q.value()
 	q.next()
 	return ok && q.at == len(text)
@@ -108,7 +106,7 @@ func (q *quick) object(found *members) bool {
 	if q.room--; q.room < 0 {
 		return false
 	}
-	outer := len(q.hashes)
+	outer := q.names
 	if q.next() != '}' {
 		for ok := true; ok; ok = q.take(',') {
 			if !q.member(outer, found) {
@@ -116,13 +114,10 @@ func (q *quick) object(found *members) bool {
 			}
 		}
 	}
-	q.hashes = q.hashes[:outer]
+	q.names = outer
 	q.room++
 	return q.take('}')
 }
-
-// maxQuickNames bounds the names of one object: each is compared with all before it.
-const maxQuickNames = 64
 
 // member goes over one member of an object whose names' hashes begin at first.
 func (q *quick) member(first int, found *members) bool {
@@ -154,11 +149,11 @@ func (q *quick) member(first int, found *members) bool {
 // note remembers a name. It fails when the name may stand twice.
 func (q *quick) note(first int, name []byte) bool {
 	hash := maphash.Bytes(q.seed, name)
-	before := q.hashes[first:]
-	if len(before) == maxQuickNames || slices.Contains(before, hash) {
+	if q.names == maxQuickNames || slices.Contains(q.hashes[first:q.names], hash) {
 		return false
 	}
-	q.hashes = append(q.hashes, hash)
+	q.hashes[q.names] = hash
+	q.names++
 	return true
 }
 

@@ -1,11 +1,13 @@
 package pgperffarm
 
 import (
+	"bufio"
 	"encoding/csv"
 	"errors"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // settings reads the CSV of pg_settings and keeps what somebody has set: the rows whose source is neither default nor
@@ -16,7 +18,13 @@ func (p *parser) settings() {
 	if p.err != nil {
 		return
 	}
-	rows := csv.NewReader(strings.NewReader(text))
+	buffered := csvBuffers.Get().(*bufio.Reader)
+	buffered.Reset(strings.NewReader(text))
+	defer func() {
+		buffered.Reset(nil) // the text need not live as long
+		csvBuffers.Put(buffered)
+	}()
+	rows := csv.NewReader(buffered)
 	rows.ReuseRecord = true
 	columns, bad := settingColumns(rows)
 	seen := make(map[string]struct{})
@@ -45,6 +53,9 @@ func (p *parser) settings() {
 	}
 	p.roomFor(new(int), len(p.doc.Settings), "settings")
 }
+
+// csvBuffers keeps the buffers of CSV readers, of what else a small document needs several times the size.
+var csvBuffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 type settingIndexes struct{ name, value, source int }
 
