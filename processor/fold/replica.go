@@ -190,28 +190,18 @@ func (r *Replica[S, O]) Reach(ctx context.Context, next int64) error {
 // is eventlog.ErrUnsettled leaves open whether the request took effect.
 func (r *Replica[S, O]) Decide(ctx context.Context, appender *eventlog.Appender, event eventlog.Event) (O, int64, error) {
 	waiter := r.expect(event.ID)
-	defer r.forget(event.ID)
 	var none O
-	if _, err := appender.Append(ctx, r.definition.Partition(), event); err != nil {
-		return r.settled(waiter, err)
+	if err := appender.Send(ctx, r.definition.Partition(), event); err != nil {
+		r.forget(event.ID)
+		return none, 0, err
 	}
+	// Readers see what all in-sync replicas have: an event that the fold has seen is in the log.
 	select {
 	case d := <-waiter:
 		return d.outcome, d.offset, nil
 	case <-ctx.Done():
-		return none, 0, fmt.Errorf("%w: event %s is in the log, its outcome is not known yet: %w",
-			eventlog.ErrUnsettled, event.ID, context.Cause(ctx))
-	}
-}
-
-// settled gives the outcome of an event whose acknowledgement was lost but which the fold has seen, or the error.
-func (r *Replica[S, O]) settled(waiter <-chan decided[O], err error) (O, int64, error) {
-	select {
-	case d := <-waiter:
-		return d.outcome, d.offset, nil
-	default:
-		var none O
-		return none, 0, err
+		r.forget(event.ID)
+		return none, 0, fmt.Errorf("%w: event %s, or its outcome: %w", eventlog.ErrUnsettled, event.ID, context.Cause(ctx))
 	}
 }
 
