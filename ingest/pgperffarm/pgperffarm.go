@@ -110,6 +110,7 @@ type Farm struct {
 	config   Config
 	login    *pgweb.Login
 	bodies   bodies
+	systems  farm.Systems
 	refusals *refusals
 }
 

@@ -88,7 +88,7 @@ func (f *Farm) upload(c *gin.Context) {
 
 // document reads what is uploaded now, which has to fulfil more than what was accepted before.
 func (f *Farm) document(body []byte) (*farm.Document, error) {
-	document, err := farm.Parse(body, f.config.Limits)
+	document, err := f.systems.Parse(body, f.config.Limits)
 	if err != nil {
 		return nil, err
 	}

@@ -55,3 +55,16 @@ func benchmarkParse(b *testing.B, upload []byte) {
 		}
 	}
 }
+
+// BenchmarkParse2KBOfKnownSystem is what a door does with most uploads.
+func BenchmarkParse2KBOfKnownSystem(b *testing.B) {
+	upload := farmdoc.Synthetic(farmdoc.Small(farmdoc.Options{}))
+	systems := new(pgperffarm.Systems)
+	b.SetBytes(int64(len(upload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := systems.Parse(upload, pgperffarm.DefaultLimits()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

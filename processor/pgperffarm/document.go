@@ -25,13 +25,7 @@ type Document struct {
 	Branch     string
 	Commit     string
 
-	Kernel      Kernel
-	OS          OS
-	MachineType string // uname -m
-	Hardware    Hardware
-	SysctlLog   string // the client's sysctl_log, as sent
-	Compiler    string // cut out of SELECT version()
-	Settings    []Setting
+	System
 
 	Received time.Time // zero when unknown
 	Start    time.Time // never zero: with the machine it is the natural key of the run
@@ -41,6 +35,17 @@ type Document struct {
 
 	Results []Result // in document order; empty for TPC-H
 	TPCH    *TPCH    // nil for pgbench
+}
+
+// System is on what was measured. Documents may share its settings: they are not to be changed.
+type System struct {
+	Kernel      Kernel
+	OS          OS
+	MachineType string // uname -m
+	Hardware    Hardware
+	SysctlLog   string // the client's sysctl_log, as sent
+	Compiler    string // cut out of SELECT version()
+	Settings    []Setting
 }
 
 // Kernel identifies the operating system's kernel (uname -s, -r, -v).

@@ -66,6 +66,13 @@ func checkParse(t *testing.T, upload []byte) {
 	if err != nil || !cmp.Equal(doc, again) || !slices.Equal(doc.Terms(), again.Terms()) {
 		t.Errorf("the same bytes gave another answer: %v", err)
 	}
+	systems := new(pgperffarm.Systems)
+	for _, system := range []string{"a new", "a known"} {
+		again, err := systems.Parse(upload, limits)
+		if err != nil || !cmp.Equal(doc, again) {
+			t.Errorf("with %s system another answer: %v\n%s", system, err, cmp.Diff(doc, again))
+		}
+	}
 }
 
 // checkError allows the two kinds of errors, with a reason that a person can read.

@@ -12,24 +12,26 @@ import (
 
 func TestContractDocumentIsReadWhole(t *testing.T) {
 	want := &pgperffarm.Document{
-		Benchmark:   pgperffarm.BenchmarkPgbench,
-		Repository:  "https://github.com/postgres/postgres.git",
-		Branch:      "master",
-		Commit:      "5d0e6b1f0c9a4b7e8d2f3a6c1b0e9d8c7b6a5f4e",
-		Kernel:      pgperffarm.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
-		OS:          pgperffarm.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
-		MachineType: "aarch64",
-		Hardware: pgperffarm.Hardware{
-			CPUBrand: "Example CPU", Hz: 3000000000, Cores: 16, TotalMemory: 34359738368,
-			Mounts: "[]", Sysctl: `{"vm.swappiness":"10"}`,
+		Benchmark:  pgperffarm.BenchmarkPgbench,
+		Repository: "https://github.com/postgres/postgres.git",
+		Branch:     "master",
+		Commit:     "5d0e6b1f0c9a4b7e8d2f3a6c1b0e9d8c7b6a5f4e",
+		System: pgperffarm.System{
+			Kernel:      pgperffarm.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
+			OS:          pgperffarm.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
+			MachineType: "aarch64",
+			Hardware: pgperffarm.Hardware{
+				CPUBrand: "Example CPU", Hz: 3000000000, Cores: 16, TotalMemory: 34359738368,
+				Mounts: "[]", Sysctl: `{"vm.swappiness":"10"}`,
+			},
+			SysctlLog: `{"vm.swappiness": "10", "net.core.somaxconn": "128"}`,
+			Compiler:  "clang 12.0.0",
+			Settings:  []pgperffarm.Setting{{Name: "work_mem", Source: "configuration file", Value: "65536"}},
 		},
-		SysctlLog: `{"vm.swappiness": "10", "net.core.somaxconn": "128"}`,
-		Compiler:  "clang 12.0.0",
-		Settings:  []pgperffarm.Setting{{Name: "work_mem", Source: "configuration file", Value: "65536"}},
-		Received:  time.Date(2021, 7, 2, 10, 58, 0, 0, time.UTC),
-		Start:     time.Date(2021, 7, 2, 11, 0, 0, 0, time.UTC),
-		End:       time.Date(2021, 7, 2, 11, 5, 0, 0, time.UTC),
-		Runtimes:  pgperffarm.Runtimes{GitPull: ptr(2250 * time.Millisecond), Cleanup: ptr(125 * time.Millisecond)},
+		Received: time.Date(2021, 7, 2, 10, 58, 0, 0, time.UTC),
+		Start:    time.Date(2021, 7, 2, 11, 0, 0, 0, time.UTC),
+		End:      time.Date(2021, 7, 2, 11, 5, 0, 0, time.UTC),
+		Runtimes: pgperffarm.Runtimes{GitPull: ptr(2250 * time.Millisecond), Cleanup: ptr(125 * time.Millisecond)},
 		Results: []pgperffarm.Result{{
 			Clients: 8, Scale: 20, Duration: 120, ReadOnly: true, TPS: 801, Latency: 9.9, Mode: "simple",
 			Start: 1625223600.5, End: 1625223720.75, Init: 4.25,

@@ -10,8 +10,23 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// system reads on what it was measured.
+// system reads on what it was measured, as far as that is not known.
 func (p *parser) system() {
+	if p.err != nil {
+		return
+	}
+	text := p.systems.text(p.members, p.limits)
+	if p.systems.find(text, &p.doc.System) {
+		p.hardware()
+		return
+	}
+	p.readSystem()
+	if p.err == nil {
+		p.systems.keep(text, &p.doc.System)
+	}
+}
+
+func (p *parser) readSystem() {
 	p.kernel()
 	p.os()
 	p.hardware()

@@ -109,17 +109,19 @@ func pgbenchDocument() *pgperffarm.Document {
 func environment() *pgperffarm.Document {
 	return &pgperffarm.Document{
 		Repository: "https://github.com/postgres/postgres.git", Branch: "master", Commit: "5d0e6b1f0c9a4b7e8d2f3a6c1b0e9d8c7b6a5f4e",
-		Kernel:      pgperffarm.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
-		OS:          pgperffarm.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
-		MachineType: "aarch64",
-		Hardware: pgperffarm.Hardware{
-			CPUBrand: "Example CPU", Hz: 3_000_000_000, Cores: 16, TotalMemory: 34359738368, Mounts: "[]",
-			Sysctl: `{"vm.swappiness":"10"}`,
-		},
-		Compiler: "clang 12.0.0",
-		Settings: []pgperffarm.Setting{
-			{Name: "work_mem", Source: "configuration file", Value: "65536"},
-			{Name: "port", Source: "command line", Value: "5433"},
+		System: pgperffarm.System{
+			Kernel:      pgperffarm.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
+			OS:          pgperffarm.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
+			MachineType: "aarch64",
+			Hardware: pgperffarm.Hardware{
+				CPUBrand: "Example CPU", Hz: 3_000_000_000, Cores: 16, TotalMemory: 34359738368, Mounts: "[]",
+				Sysctl: `{"vm.swappiness":"10"}`,
+			},
+			Compiler: "clang 12.0.0",
+			Settings: []pgperffarm.Setting{
+				{Name: "work_mem", Source: "configuration file", Value: "65536"},
+				{Name: "port", Source: "command line", Value: "5433"},
+			},
 		},
 		Received: runStart.Add(-2 * time.Minute), Start: runStart,
 		Runtimes: pgperffarm.Runtimes{GitPull: ptr(2250 * time.Millisecond), Cleanup: ptr(-125 * time.Millisecond)},

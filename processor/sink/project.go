@@ -26,6 +26,7 @@ func (p *poison) Error() string { return p.reason.Error() }
 // projector turns the records of one partition into rows. Folds move with every record, also with one that is skipped.
 type projector struct {
 	sink     *Sink
+	systems  pgperffarm.Systems
 	registry *fold.Progress[*registry.State, registry.Outcome]
 	runs     *fold.Progress[*runs.State, runs.Outcome]
 	jobs     *fold.Progress[*jobs.State, jobs.Outcome]
@@ -221,7 +222,7 @@ func (p *projector) addRun(ctx context.Context, m *event.FarmUploadRequested, ou
 	if uint64(len(body)) != m.GetDocument().GetSize() || len(body) > math.MaxInt32 {
 		return &poison{fmt.Errorf("document has %d bytes, its event says %d", len(body), m.GetDocument().GetSize())}
 	}
-	doc, err := pgperffarm.Parse(body, readLimits())
+	doc, err := p.systems.Parse(body, readLimits())
 	if err != nil {
 		return &poison{fmt.Errorf("document was accepted but does not parse: %w", err)}
 	}

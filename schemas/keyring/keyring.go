@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -41,7 +42,8 @@ type Keyring struct {
 	id       [idSize]byte
 	seal     cipher.AEAD
 	subjects *subjectKeys
-	// lookups are the keys that Lookup derived, by purpose: there are few purposes, and every request is looked up.
+	// lookups are pools of hashes with the keys that Lookup derived, by purpose: there are few purposes, every request is
+	// looked up, and a key is half of a hash's work.
 	lookups sync.Map
 }
 
@@ -90,12 +92,19 @@ func (k *Keyring) GoString() string { return k.String() }
 // Lookup hashes a secret for finding it in an index: equal secrets give equal hashes under one purpose, and who has
 // the index but not the key cannot try secrets against it.
 func (k *Keyring) Lookup(purpose, secret string) [32]byte {
-	derived, known := k.lookups.Load(purpose)
-	if !known {
-		derived, _ = k.lookups.LoadOrStore(purpose, k.derive("lookup", purpose))
+	known, ok := k.lookups.Load(purpose)
+	if !ok {
+		key := k.derive("lookup", purpose)
+		known, _ = k.lookups.LoadOrStore(purpose, &sync.Pool{New: func() any { return hmac.New(sha256.New, key[:]) }})
 	}
-	key := derived.([keySize]byte)
-	return mac(key[:], secret)
+	keyed := known.(*sync.Pool)
+	h := keyed.Get().(hash.Hash)
+	defer keyed.Put(h)
+	h.Reset()
+	h.Write([]byte(secret))
+	var sum [32]byte
+	h.Sum(sum[:0])
+	return sum
 }
 
 // Derive gives a key of its own for a purpose that does its own cryptography: cookies, tokens against request forgery.
