@@ -67,6 +67,9 @@ func (j *Jobs) storeArtifact(c *gin.Context) (*Artifact, error) {
 		return nil, err
 	}
 	file, err := j.Files.Body(c)
+	if err == nil { // the lease may have ended meanwhile, and the next worker's file must not be hidden by this one
+		err = j.isOut(c, seq, attempt)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +92,13 @@ func (j *Jobs) storeArtifact(c *gin.Context) (*Artifact, error) {
 	return &Artifact{Name: name, Size: file.Document.GetSize(), SHA256: hex.EncodeToString(file.Document.GetBlob().GetSha256())}, nil
 }
 
-// isOut refuses a hand-out that is over.
+// isOut refuses a hand-out that is over, or is of another job than the path names.
 func (j *Jobs) isOut(c *gin.Context, seq uint64, attempt uint32) error {
+	named, _ := jobs.ParseID(c.Param("id"))
 	out := false
 	look := func(s *jobs.State) {
 		job, lives := s.Find(&event.JobRef{Name: &event.JobRef_Seq{Seq: seq}})
-		out = lives && job.Out && job.Attempt == attempt
+		out = lives && named.Names(job) && job.Out && job.Attempt == attempt
 	}
 	if j.Jobs.View(look); out {
 		return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/ingest/door/doortest"
 	"github.com/millrace/millrace/ingest/jobs"
 	"github.com/millrace/millrace/ingest/native"
+	"github.com/millrace/millrace/ingest/upload"
 	"github.com/millrace/millrace/processor/access"
 	fold "github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/processor/registry"
@@ -48,6 +49,7 @@ type lab struct {
 	packer     *document.Packer
 	dispatcher *dispatch.Dispatcher
 	waiting    *route.Admission
+	leases     dispatch.Leases
 	// owner is whose jobs those are that are submitted here.
 	owner registry.Hash
 }
@@ -73,8 +75,10 @@ func newLab(t *testing.T) *lab {
 		Log: l.log.Door(), Jobs: l.fold, Documents: dispatch.NewDocuments(1<<20, l.find, l.packer), Now: l.clock.Now,
 		Logger: slog.New(slog.DiscardHandler),
 	})
+	l.leases = dispatch.NewLeases(keys)
 	j := jobs.New(jobs.DefaultConfig(), jobs.Dependencies{
-		Log: l.log.Door(), Jobs: l.fold, Dispatcher: l.dispatcher, Leases: dispatch.NewLeases(keys), Packer: l.packer, Keyring: keys,
+		Log: l.log.Door(), Jobs: l.fold, Dispatcher: l.dispatcher, Leases: l.leases, Packer: l.packer, Keyring: keys,
+		Files: upload.Receiver{Config: upload.DefaultConfig(), Blobs: blobs},
 	})
 	l.owner = access.HashTokenOwner(keys, "builder")
 	authorize := func(*gin.Context, route.Access) (any, error) {
