@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -87,17 +88,17 @@ func (t *Testflinger) claimOf(c *gin.Context) (*event.JobClaimRequested, error) 
 		return nil, bad(http.StatusBadRequest, "%d queues are too many: ask for at most %d", len(names), maxQueues)
 	}
 	for _, name := range names {
-		request.Queues = append(request.Queues, testflinger.Queue(name))
+		request.Queues = append(request.Queues, testflinger.Queue(strings.ToValidUTF8(name, "\ufffd"))) // an event holds nothing else
 	}
 	var err error
 	request.Idempotency, err = t.idempotency(c, []byte(c.Request.URL.RawQuery))
 	return request, err
 }
 
-// agentOf is the agent that calls, where it says its name.
+// agentOf is the agent that calls, where it says its name: one that agents can have.
 func agentOf(c *gin.Context) string {
 	name, err := c.Cookie(agentCookie)
-	if err != nil || len(name) > testflinger.MaxClientID {
+	if err != nil || checkName("agent", name) != nil {
 		return ""
 	}
 	return name

@@ -41,6 +41,23 @@ func TestAgentGetsWhatWasSubmittedOnceAtAnyReplica(t *testing.T) {
 	l.ask(1, http.MethodGet, "/v1/job?queue=", "").is(http.StatusNoContent, "")
 }
 
+func TestClaimWithANameThatIsNoUTF8IsAnsweredLikeAnother(t *testing.T) {
+	l := newLab(t, testflinger.Seed)
+	for range 2 {
+		l.submit(`{"job_queue":"q"}`)
+	}
+	for _, tc := range []struct{ query, cookie string }{{"queue=%ff&queue=q", "agent_name=otter"}, {"queue=q", "agent_name=%ff"}} {
+		if got := l.ask(0, http.MethodGet, "/v1/job?"+tc.query, "", "Cookie", tc.cookie); got.Code != http.StatusOK {
+			t.Errorf("%s by %s is answered %d %s, want the job", tc.query, tc.cookie, got.Code, got.Body)
+		}
+	}
+	l.ask(0, http.MethodGet, "/v1/job?queue=%ff", "").is(http.StatusNoContent, "")
+	l = newLab(t, testflinger.Latest)
+	nobody := append(l.client("otter", testflinger.Agents, nil), "Cookie", "agent_name=%ff")
+	l.submit(`{"job_queue":"q"}`)
+	l.ask(0, http.MethodGet, "/v1/job?queue=q", "", nobody...).is(http.StatusUnauthorized, refusal("Agent not identified"))
+}
+
 func TestHeadTakesNothing(t *testing.T) {
 	l := newLab(t, testflinger.Seed)
 	l.ask(0, http.MethodHead, "/v1/job?queue=q", "").is(http.StatusNoContent, "")

@@ -145,6 +145,9 @@ func (c *Client) call(ctx context.Context, method, target string, header http.He
 		return nil, plain(err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode < 200 || response.StatusCode > 599 { // who passes it on could not: 101 ends HTTP, 99 is no status
+		return nil, fmt.Errorf("it answers %d, which ends no call", response.StatusCode)
+	}
 	answer := &Answer{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type")}
 	if c.config.AnswerBytes == 0 {
 		return answer, nil

@@ -109,6 +109,32 @@ func TestAnswerIsPassedBackWhateverItsStatus(t *testing.T) {
 	}
 }
 
+func TestAnswerThatEndsNoCallIsAFault(t *testing.T) {
+	for _, status := range []string{"101 Switching Protocols", "099 Odd", "000 Odd", "600 Odd", "999 Odd"} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+		}()
+		answer, err := call(t, Config{Allowed: allowed(t, "127.0.0.1"), AnswerBytes: 10}, "http://"+listener.Addr().String())
+		if err == nil || !strings.Contains(err.Error(), "ends no call") {
+			t.Errorf("an answer %s gives %+v, %v", status, answer, err)
+		}
+		_ = listener.Close()
+		<-done
+	}
+}
+
 func TestPrivateAddressIsRefusedUnderEveryName(t *testing.T) {
 	server, calls := receiver(t, func(http.ResponseWriter, *http.Request) {})
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
