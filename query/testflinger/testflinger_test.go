@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/registry"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/native/lab"
 	"github.com/millrace/millrace/query/native/labtest"
 	read "github.com/millrace/millrace/query/testflinger"
 	"github.com/millrace/millrace/schemas/blob"
@@ -352,6 +354,44 @@ func TestAgentsAreShownWithAllThatIsKnownOfThem(t *testing.T) {
 		"/v1/queues/other/agents": {404, refusal("Queue 'other' does not exist or has no agents listening to it")},
 		"/v1/agents/data":         {200, "[]"},
 	})
+}
+
+func TestAgentsAreReadWhoseNamesAreLongerThanAQuery(t *testing.T) {
+	h := newHouse(t, testflinger.Seed)
+	const agents = 1500 // a query has at most 256 KiB
+	last := ""
+	h.Together(func() {
+		for i := range agents {
+			last = strings.Repeat("'", 200) + strconv.Itoa(i)
+			h.Say(&event.TestflingerAgentPosted{Name: last, State: proto.String("waiting")})
+			h.Say(&event.TestflingerProvisionLogged{Agent: last, JobId: one})
+		}
+	})
+	found, err := h.Reader.At(1).Agents(t.Context(), lab.AgentFilter{Since: lab.AgentsSince(h.Now)}, agents)
+	if err != nil || len(found) != agents {
+		t.Fatalf("%d of %d agents are read, %v", len(found), agents, err)
+	}
+	for _, a := range found {
+		if a.Name == last && (a.Streak != 1 || !a.Passes) {
+			t.Errorf("agent %d is read as %+v, want a provisioning that passed", agents, a)
+		}
+	}
+}
+
+func TestResultIsReadThatWasPostedInMorePartsThanAQueryNames(t *testing.T) {
+	h := newHouse(t, testflinger.Seed)
+	someJobs(h)
+	const parts = 16_000 // their versions are longer than 256 KiB
+	h.Together(func() {
+		for i := range parts {
+			name := "part" + strconv.Itoa(i)
+			h.Say(&event.TestflingerResultPosted{JobId: three, Document: labtest.Inline(`{"` + name + `":1}`), Members: []string{name}})
+		}
+	})
+	answer := h.get("/v1/result/"+three, "")
+	if count := strings.Count(answer.Body.String(), `"part`); answer.Code != http.StatusOK || count != parts {
+		t.Errorf("a result of %d parts is answered %d with %d of them: %.200s", parts, answer.Code, count, answer.Body)
+	}
 }
 
 func TestQueuesAndImagesAreThoseThatAgentsPosted(t *testing.T) {

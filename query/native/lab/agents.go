@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -48,11 +49,14 @@ type agentStreak struct {
 	Streak uint64 `ch:"streak"`
 }
 
+// agentFilter is the condition on the names of agents; both queries have it, for a list of names may be longer than a query.
+const agentFilter = `(? = '' OR {name} = ?) AND (? = '' OR {name} IN (SELECT name FROM {db}.testflinger_agents FINAL
+	WHERE field = ? AND has(JSONExtract(value, 'Array(String)'), ?))) AND {name} IN (SELECT name FROM {db}.testflinger_agents
+	WHERE field = ? AND at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))`
+
 const agentFields = `SELECT name, field, value, at
 FROM {db}.testflinger_agents FINAL
-WHERE (? = '' OR name = ?) AND (? = '' OR name IN (SELECT name FROM {db}.testflinger_agents FINAL
-	WHERE field = ? AND has(JSONExtract(value, 'Array(String)'), ?))) AND name IN (SELECT name FROM {db}.testflinger_agents
-	WHERE field = ? AND at >= fromUnixTimestamp64Milli(toInt64(?), 'UTC'))
+WHERE {agents}
 ORDER BY name, field`
 
 // agentStreaks counts the provisionings since the last one that went the other way.
@@ -60,7 +64,7 @@ const agentStreaks = `SELECT agent, max(passed) > max(failed) AS passes, uniqExa
 FROM (SELECT agent, event_id, version, maxIf(version, exit_code = 0) OVER (PARTITION BY agent) AS passed,
 	maxIf(version, exit_code != 0) OVER (PARTITION BY agent) AS failed
 FROM {db}.testflinger_provisions
-WHERE agent IN (?))
+WHERE {agents})
 GROUP BY agent`
 
 // AgentFilter says which agents are asked for: those that were heard of since a time, of them with Name that one, with Queue
@@ -70,10 +74,18 @@ type AgentFilter struct {
 	Since       time.Time
 }
 
+// in gives a query about the agents, whose names it has in a column, and its values.
+func (f *AgentFilter) in(v *View, text, name string) (query string, values []any) {
+	text = strings.ReplaceAll(text, "{agents}", strings.ReplaceAll(agentFilter, "{name}", name))
+	return in(v.database, text), []any{
+		f.Name, f.Name, f.Queue, projection.AgentQueues, f.Queue, projection.AgentUpdated, f.Since.UnixMilli(),
+	}
+}
+
 // Agents reads agents, in the order of their names; of more than a limit none, but a *TooMany.
 func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Agent, error) {
-	fields, err := scan[agentField](ctx, v, "agents", in(v.database, agentFields), filter.Name, filter.Name,
-		filter.Queue, projection.AgentQueues, filter.Queue, projection.AgentUpdated, filter.Since.UnixMilli())
+	query, values := filter.in(v, agentFields, "name")
+	fields, err := scan[agentField](ctx, v, "agents", query, values...)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +104,7 @@ func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Ag
 			return nil, err
 		}
 	}
-	return found, v.addStreaks(ctx, byName)
+	return found, v.addStreaks(ctx, filter, byName)
 }
 
 func (a *Agent) add(f agentField) error {
@@ -109,17 +121,16 @@ func (a *Agent) add(f agentField) error {
 	return nil
 }
 
-func (v *View) addStreaks(ctx context.Context, agents map[string]*Agent) error {
+func (v *View) addStreaks(ctx context.Context, filter AgentFilter, agents map[string]*Agent) error {
 	if len(agents) == 0 {
 		return nil
 	}
-	names := make([]string, 0, len(agents))
-	for name := range agents {
-		names = append(names, name)
-	}
-	streaks, err := scan[agentStreak](ctx, v, "provisionings of agents", in(v.database, agentStreaks), names)
+	query, values := filter.in(v, agentStreaks, "agent")
+	streaks, err := scan[agentStreak](ctx, v, "provisionings of agents", query, values...)
 	for _, s := range streaks {
-		agents[s.Name].Streak, agents[s.Name].Passes = s.Streak, s.Passes
+		if a := agents[s.Name]; a != nil { // another has come meanwhile
+			a.Streak, a.Passes = s.Streak, s.Passes
+		}
 	}
 	return err
 }

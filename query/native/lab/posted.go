@@ -3,8 +3,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,10 +26,9 @@ func (e *TooLarge) Error() string {
 // maxPosted bounds a posted result in bytes.
 const maxPosted = 64 << 20
 
-// posting is what was posted to a job's result at a time.
+// posting is a document that was posted to a job's result, with the members of which it is the newest.
 type posting struct {
-	Version  uint64   `ch:"version"`
-	Members  []string `ch:"members"`
+	Members  []string `ch:"newest"`
 	Document string   `ch:"document"`
 	Blob     string   `ch:"blob"`
 	BlobSize uint64   `ch:"blob_size"`
@@ -39,49 +36,45 @@ type posting struct {
 	Size     uint64   `ch:"size"`
 }
 
+// newestPosted are the postings of a job that any member is the newest of. Everybody may post what was replaced a thousand
+// times over: that is left out before it is read.
+const newestPosted = `FROM {db}.testflinger_results AS r INNER JOIN (SELECT version, groupArray(member) AS newest
+	FROM (SELECT arrayJoin(members) AS member, max(version) AS version
+		FROM (SELECT version, members FROM {db}.testflinger_results WHERE job_id = ? ORDER BY version LIMIT 1 BY event_id)
+		GROUP BY member)
+	GROUP BY version) AS n ON n.version = r.version
+WHERE r.job_id = ?`
+
 // Posted merges what was posted to the result of a job of Testflinger's, by the id that its client knows. Of each member
 // the newest counts.
 func (v *View) Posted(ctx context.Context, unpacker Unpacker, job string) (map[string]jsontext.Value, error) {
-	postings, err := scan[posting](ctx, v, "a posted result", in(v.database, `SELECT version, members, size
-FROM {db}.testflinger_results
-WHERE job_id = ?
-ORDER BY version
-LIMIT 1 BY event_id`), job)
+	sizes, err := scan[postedSize](ctx, v, "the size of a posted result", in(v.database,
+		"SELECT sum(size) AS total FROM (SELECT r.version, r.size AS size "+newestPosted+" LIMIT 1 BY r.version)"), job, job)
 	if err != nil {
 		return nil, err
 	}
-	newest, sizes := map[string]uint64{}, map[uint64]uint64{}
-	for _, p := range postings {
-		sizes[p.Version] = p.Size
-		for _, member := range p.Members {
-			newest[member] = p.Version
-		}
-	}
-	needed := slices.Compact(slices.Sorted(maps.Values(newest)))
-	total := uint64(0)
-	for _, version := range needed {
-		total += sizes[version]
-	}
-	if total > maxPosted {
+	if total := sizes[0].Total; total > maxPosted {
 		return nil, &TooLarge{total, maxPosted}
 	}
-	return v.merge(ctx, unpacker, job, needed, newest)
-}
-
-// merge reads documents, and takes from each the members of which it is the newest.
-func (v *View) merge(ctx context.Context, unpacker Unpacker, job string, needed []uint64, newest map[string]uint64) (map[string]jsontext.Value, error) {
-	merged := make(map[string]jsontext.Value, len(newest)+1)
-	if len(needed) == 0 {
-		return merged, nil
-	}
-	postings, err := scan[posting](ctx, v, "a posted result", in(v.database, `SELECT version, document, blob, blob_size, encoding, size
-FROM {db}.testflinger_results
-WHERE job_id = ? AND version IN (?)
-LIMIT 1 BY version`), job, needed)
+	postings, err := scan[posting](ctx, v, "a posted result", in(v.database,
+		"SELECT n.newest AS newest, r.document AS document, r.blob AS blob, r.blob_size AS blob_size, r.encoding AS encoding, r.size AS size "+
+			newestPosted+" LIMIT 1 BY r.version"), job, job)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range postings {
+	return merge(ctx, unpacker, job, postings)
+}
+
+// postedSize is the size of a result, in bytes.
+type postedSize struct {
+	Total uint64 `ch:"total"`
+}
+
+// merge takes from each document the members of which it is the newest.
+func merge(ctx context.Context, unpacker Unpacker, job string, postings []posting) (map[string]jsontext.Value, error) {
+	merged := map[string]jsontext.Value{}
+	for i := range postings {
+		p := &postings[i]
 		stored := projection.StoredDocument{Inline: p.Document, Blob: p.Blob, BlobSize: p.BlobSize, Encoding: p.Encoding, Size: p.Size}
 		members := map[string]jsontext.Value{}
 		body, err := unpacker.Unpack(ctx, stored.Document())
@@ -91,8 +84,8 @@ LIMIT 1 BY version`), job, needed)
 		if err != nil {
 			return nil, fmt.Errorf("read the result of job %s: %w", job, err)
 		}
-		for name, value := range members {
-			if newest[name] == p.Version {
+		for _, name := range p.Members {
+			if value := members[name]; value != nil {
 				merged[name] = value
 			}
 		}
