@@ -226,6 +226,27 @@ func (l *lab) stateOf(id string) (state string) {
 	return state
 }
 
+func TestJSONThatIsNoUTF8IsRefusedAndNotChanged(t *testing.T) {
+	l := newLab(t, testflinger.Seed)
+	l.ask(0, http.MethodPost, "/v1/job", "{\"job_queue\":\"q\",\"name\":\"\xff\"}").is(http.StatusBadRequest, refusal("Bad Request"))
+	comment := "{\"comment\":\"" + strings.Repeat("\xff", 250_000) + "\"}" // as replacement characters it would fit no record
+	l.ask(0, http.MethodPost, "/v1/agents/data/otter", comment).is(http.StatusBadRequest, refusal("Bad Request"))
+}
+
+func TestNamesOfAResultsMembersAreBoundedForTheyStandInItsEvent(t *testing.T) {
+	l := newLab(t, testflinger.Seed, func(c *door.Config) { c.MaxBody = 1 << 20 })
+	result := "/v1/result/" + l.submit(`{"job_queue":"q"}`)
+	members := func(size int) string { return fmt.Sprintf(`{"%s":1,"%s":2}`, strings.Repeat("a", size/2), strings.Repeat("b", size-size/2-1)) }
+	l.ask(0, http.MethodPost, result, members(256<<10)).is(http.StatusOK, "OK")
+	l.ask(0, http.MethodPost, result, members(256<<10+1)).is(http.StatusUnprocessableEntity,
+		`{"detail":{"json":{"_schema":["The names of its members have 262145 bytes together, the limit is 262144."]}},"message":"Validation error"}`)
+	for _, record := range l.log.Records(eventlog.Results) {
+		if size := len(record.Data); size > eventlog.MaxRecordBytes {
+			t.Errorf("a result's event has %d bytes, and a record at most %d", size, eventlog.MaxRecordBytes)
+		}
+	}
+}
+
 func TestReportsAreKeptAlsoOfJobsThatHaveEnded(t *testing.T) {
 	l := newLab(t, testflinger.Seed)
 	id := l.submit(`{"job_queue":"q"}`)

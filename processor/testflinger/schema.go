@@ -75,6 +75,9 @@ func decode(contentType string, body []byte) (any, error) {
 	if !IsJSON(contentType) || len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
+	if !utf8.Valid(body) { // the decoder would put other characters in its place, three bytes for each
+		return nil, ErrNotJSON
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	var value any
