@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -146,10 +147,31 @@ func (s *space) guard(routes []route.Route) []route.Route {
 				route.Refuse(c, err)
 				return
 			}
+			if r.Streams { // for as long as a file comes, others may fill the disk beside it
+				c.Request.Body = &roomyBody{c.Request.Body, s}
+			}
 			next(c)
 		}
 	}
 	return guarded
+}
+
+// roomyBody is a body that ends when there is no room for it any more.
+type roomyBody struct {
+	io.ReadCloser
+
+	space *space
+}
+
+func (b *roomyBody) Read(p []byte) (int, error) {
+	if b.space.short.Load() {
+		return 0, nearlyFull()
+	}
+	return b.ReadCloser.Read(p)
+}
+
+func nearlyFull() error {
+	return route.Busy(30*time.Second, "the disk is nearly full: nothing can be written until the operator makes room")
 }
 
 // admit waits for room in the log. That is the back-pressure on writers that outrun the projections.
@@ -161,7 +183,7 @@ func (s *space) admit(ctx context.Context) error {
 	}
 	switch {
 	case s.short.Load():
-		return route.Busy(30*time.Second, "the disk is nearly full: nothing can be written until the operator makes room")
+		return nearlyFull()
 	case s.full.Load():
 		return route.Busy(10*time.Second, "the log is full, because the projections are behind: the write was not taken; send it again")
 	}
