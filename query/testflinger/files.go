@@ -32,7 +32,7 @@ func (t *Testflinger) fileRoutes() []route.Route {
 		}),
 	}
 	for i := range routes {
-		routes[i].Timeout = download.Timeout
+		routes[i].Timeout, routes[i].Streams = download.Timeout, true
 		routes[i].Answers[0].ContentType = "application/octet-stream"
 	}
 	return routes

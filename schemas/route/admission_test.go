@@ -74,31 +74,60 @@ func TestRequestsOverTheLimitAreToldToRetryWhileOthersGoOn(t *testing.T) {
 	s.do("POST", "/other", strings.NewReader("c")).want(t, 201, "c")
 }
 
-func TestCallsThatWaitKeepNobodyElseOut(t *testing.T) {
-	opts := quiet()
-	opts.Ingest, opts.Waiting = route.NewAdmission(1, 1<<20), route.NewAdmission(2, 1<<20)
-	entered, gate := make(chan struct{}), make(chan struct{})
-	wait := post("/wait", 1<<20, func(c *gin.Context) {
-		entered <- struct{}{}
-		<-gate
-		c.Status(http.StatusCreated)
-	})
-	wait.Waits = true
-	s := serve(t, opts, wait, post("/other", 1<<20, echo))
-	release := sync.OnceFunc(func() { close(gate) })
-	t.Cleanup(release)
-	first, second := s.inBackground(nil), s.inBackground(nil)
-	<-entered
-	<-entered
-	s.do("POST", "/other", strings.NewReader("c")).want(t, 201, "c")
-	got := s.do("POST", "/wait", nil)
-	got.wantFailure(t, 503, "2 requests are already in flight")
-	if got.header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After is %q, want 1", got.header.Get("Retry-After"))
-	}
-	release()
-	if a, b := <-first, <-second; a != 201 || b != 201 {
-		t.Errorf("calls that waited ended with %d and %d, want 201", a, b)
+func TestCallsThatTakeLongKeepOutNoOthersButTheirLike(t *testing.T) {
+	kinds := []string{"/ingest", "/claim", "/upload", "/query", "/watch", "/download"}
+	for _, busy := range kinds {
+		t.Run(busy, func(t *testing.T) {
+			opts := quiet()
+			for _, admission := range []**route.Admission{&opts.Ingest, &opts.Waiting, &opts.Uploads, &opts.Query, &opts.Watching, &opts.Downloads} {
+				*admission = route.NewAdmission(1, 1<<20)
+			}
+			entered, gate := make(chan struct{}), make(chan struct{})
+			var routes []route.Route
+			for i, path := range kinds {
+				handler := text("done")
+				if path == busy {
+					handler = func(c *gin.Context) {
+						entered <- struct{}{}
+						<-gate
+						text("done")(c)
+					}
+				}
+				r := get(path, handler)
+				r.Side, r.Waits, r.Streams = []route.Side{route.Ingest, route.Query}[i/3], i%3 == 1, i%3 == 2
+				routes = append(routes, r)
+			}
+			s := serve(t, opts, routes...)
+			release := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(release)
+			first := make(chan int, 1)
+			go func() {
+				response, err := s.client.Get(s.URL + busy)
+				if err != nil {
+					t.Errorf("the call that takes long: %v", err)
+					close(first)
+					return
+				}
+				response.Body.Close()
+				first <- response.StatusCode
+			}()
+			<-entered
+			for _, path := range kinds {
+				if path != busy {
+					s.do("GET", path, nil).want(t, 200, "done")
+					continue
+				}
+				got := s.do("GET", path, nil)
+				got.wantFailure(t, 503, "1 requests are already in flight")
+				if got.header.Get("Retry-After") != "1" {
+					t.Errorf("Retry-After is %q, want 1", got.header.Get("Retry-After"))
+				}
+			}
+			release()
+			if status := <-first; status != 200 {
+				t.Errorf("the call that takes long ended with %d, want 200", status)
+			}
+		})
 	}
 }
 

@@ -33,7 +33,10 @@ func registerLoad(opts Options) error {
 	if opts.Metrics == nil {
 		return nil
 	}
-	admissions := map[string]*Admission{Ingest.String(): opts.Ingest, Query.String(): opts.Query, "waiting": opts.Waiting}
+	admissions := map[string]*Admission{
+		Ingest.String(): opts.Ingest, Query.String(): opts.Query, "waiting": opts.Waiting, "watching": opts.Watching,
+		"uploads": opts.Uploads, "downloads": opts.Downloads,
+	}
 	for side, admission := range admissions {
 		if admission == nil {
 			continue

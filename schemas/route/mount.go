@@ -42,8 +42,9 @@ type API struct {
 type Options struct {
 	// APIs has an entry for every Route.API that is mounted.
 	APIs map[string]API
-	// Ingest and Query bound the work in flight on each side, Waiting that of routes with Waits; nil does not.
-	Ingest, Query, Waiting *Admission
+	// Ingest and Query bound the work in flight on each side, Waiting and Watching that of its routes with Waits, Uploads and
+	// Downloads that of its routes with Streams; nil does not.
+	Ingest, Query, Waiting, Watching, Uploads, Downloads *Admission
 	// Timeout bounds the context of requests whose route says nothing; 0 means 30 s.
 	Timeout time.Duration
 	// Patience is how long a body may stall, or fall behind 4 KiB a second; 0 means 20 s.
@@ -160,12 +161,20 @@ func (o *Options) admission(r *Route) *Admission {
 	switch {
 	case r.Side == Each:
 		return nil
-	case r.Waits:
-		return o.Waiting
 	case r.Side == Ingest:
-		return o.Ingest
+		return choose(r, o.Ingest, o.Waiting, o.Uploads)
 	}
-	return o.Query
+	return choose(r, o.Query, o.Watching, o.Downloads)
+}
+
+func choose(r *Route, short, waits, streams *Admission) *Admission {
+	switch {
+	case r.Waits:
+		return waits
+	case r.Streams:
+		return streams
+	}
+	return short
 }
 
 func firstPositive(durations ...time.Duration) time.Duration {

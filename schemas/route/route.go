@@ -81,8 +81,9 @@ type Route struct {
 	// Waits says that a call may wait long for something to happen. Such calls have an admission of their own, so that
 	// idle clients do not keep others out.
 	Waits bool
-	// Streams says that the handler keeps nothing of the body: its bytes do not count among those in flight, nor does it
-	// have to arrive within the bound of other bodies.
+	// Streams says that a body of any size goes in or out piece by piece, which may take long: such calls have an admission
+	// of their own too. The bytes of one that comes in do not count among those in flight, nor does it have to arrive within
+	// the bound of other bodies.
 	Streams bool
 	// Handler answers the calls that were let in.
 	Handler gin.HandlerFunc

@@ -140,11 +140,14 @@ func (p *process) mountOptions() route.Options {
 		apis[ui.API] = p.pages.API()
 	}
 	return route.Options{
-		APIs:    apis,
-		Ingest:  p.writes,
-		Query:   route.NewAdmission(c.Query.MaxRequests, 64<<20),
-		Waiting: route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
-		Timeout: c.Ingest.RequestTimeout, Patience: c.Ingest.BodyPatience, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
+		APIs:      apis,
+		Ingest:    p.writes,
+		Query:     route.NewAdmission(c.Query.MaxRequests, 64<<20),
+		Waiting:   route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
+		Watching:  route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
+		Uploads:   route.NewAdmission(c.Files.AtOnce, 64<<20),
+		Downloads: route.NewAdmission(c.Files.AtOnce, 64<<20),
+		Timeout:   c.Ingest.RequestTimeout, Patience: c.Ingest.BodyPatience, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
 	}
 }
 

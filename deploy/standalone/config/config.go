@@ -106,7 +106,7 @@ type Jobs struct {
 	Lease        time.Duration `koanf:"lease" doc:"How long a worker keeps a job without a heartbeat."`
 	Requeues     int           `koanf:"requeues" doc:"How often a job goes back to its queue when its worker was lost; then it ends."`
 	MaxWait      time.Duration `koanf:"max_wait" doc:"Longest wait of a claim for a job, and of a read for a job's result or output."`
-	MaxWaiting   int           `koanf:"max_waiting" doc:"Claims in flight, and reads of results and output, most of which wait; beyond: 503."`
+	MaxWaiting   int           `koanf:"max_waiting" doc:"Claims in flight, most of which wait, and as many reads of results and output; beyond: 503."`
 	PayloadBytes int64         `koanf:"payload_bytes" doc:"Largest submission, as sent and decoded."`
 	KeptBytes    int           `koanf:"kept_bytes" doc:"Memory for submissions that wait to be handed out; others are read again when they are."`
 }
@@ -115,6 +115,7 @@ type Jobs struct {
 type Files struct {
 	MaxBytes int64         `koanf:"max_bytes" doc:"Largest artifact or attachment; beyond: 413."`
 	Timeout  time.Duration `koanf:"timeout" doc:"Longest time in which one may arrive; beyond: 408."`
+	AtOnce   int           `koanf:"at_once" doc:"Files that come in at a time, and as many that go out; beyond: 503."`
 	Keep     time.Duration `koanf:"keep" doc:"How long they are kept; 0: for ever."`
 }
 
@@ -199,7 +200,7 @@ func Default() Config {
 		Jobs:        Jobs{Lease: time.Minute, Requeues: 3, MaxWait: time.Minute, MaxWaiting: 4096, PayloadBytes: 1 << 20, KeptBytes: 64 << 20},
 		Proxy:       Proxy{Ingest: "http://127.0.0.1:8081", Query: "http://127.0.0.1:8082"},
 		PgPerfFarm:  PgPerfFarm{AuthVersion: 3, AfterLogin: "/ui"},
-		Files:       Files{MaxBytes: 4 << 30, Timeout: time.Hour, Keep: 7 * 24 * time.Hour},
+		Files:       Files{MaxBytes: 4 << 30, Timeout: time.Hour, AtOnce: 256, Keep: 7 * 24 * time.Hour},
 		Webhooks:    Webhooks{Timeout: 10 * time.Second, MaxPause: 5 * time.Minute, Window: 24 * time.Hour, AtOnce: 4, MaxSubscriptions: 100},
 		Testflinger: Testflinger{API: "seed", Requeues: 3, RequestBytes: 16<<20 - 1, Exclusions: 64},
 		Debci: Debci{

@@ -184,6 +184,7 @@ func (c Config) Validate() error {
 	}
 	bad(c.Files.MaxBytes < 1, "files.max_bytes: %d lets no file in: allow at least 1", c.Files.MaxBytes)
 	bad(c.Files.Timeout < time.Second, "files.timeout: %s is less than a second", c.Files.Timeout)
+	bad(c.Files.AtOnce < 1, "files.at_once: %d lets no file in or out: allow at least 1", c.Files.AtOnce)
 	bad(c.Files.Keep != 0 && c.Files.Keep < time.Minute, "files.keep: %s is neither 0 nor at least a minute", c.Files.Keep)
 	errs = append(errs, c.Webhooks.validate()...)
 	errs = append(errs, c.PgPerfFarm.validate()...)

@@ -71,7 +71,7 @@ func (a *Artifacts) Routes() []route.Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/millrace/v1/jobs/:id/artifacts/:name", Side: route.Query, API: native.API, Access: route.TokenViewer,
-			Summary: "Get a file that a job left, or a part of it", Timeout: download.Timeout, Handler: a.get,
+			Summary: "Get a file that a job left, or a part of it", Timeout: download.Timeout, Streams: true, Handler: a.get,
 			Params: append(params, route.Param{Name: "name", Description: "The file's name."},
 				route.Param{Name: "Range", In: route.InHeader, Description: "One range of bytes, to go on where a download broke off."},
 				route.Param{Name: "If-Range", In: route.InHeader, Description: "The entity tag of the file that the range is of: another file is answered whole."}),
