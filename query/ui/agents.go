@@ -17,8 +17,10 @@ import (
 const (
 	// agentsShown bounds the agents on a page.
 	agentsShown = 500
-	// linesShown bounds the lines of an agent's log, and its provisionings.
-	linesShown = 100
+	// linesShown bounds the lines of an agent's log, and its provisionings; lineShown the characters of a line.
+	linesShown, lineShown = 100, 2000
+	// queuesOfAgent bounds the queues that are shown of an agent.
+	queuesOfAgent = 50
 )
 
 // agentLine is an agent in a list.
@@ -27,6 +29,8 @@ type agentLine struct {
 
 	Href   string
 	Queues []queueLink
+	// MoreQueues is how many it serves besides.
+	MoreQueues int
 }
 
 // queueLink is a queue of Testflinger's with its page.
@@ -34,7 +38,9 @@ type queueLink struct{ Name, Href string }
 
 func lineOf(a *lab.Agent) agentLine {
 	line := agentLine{Agent: a, Href: "/ui/agents/" + url.PathEscape(a.Name)}
-	for _, name := range a.Queues {
+	shown := a.Queues[:min(len(a.Queues), queuesOfAgent)]
+	line.MoreQueues = len(a.Queues) - len(shown)
+	for _, name := range shown {
 		line.Queues = append(line.Queues, queueLink{name, link("/ui/queue", "queue", testflinger.Queue(name))})
 	}
 	return line
@@ -98,6 +104,9 @@ func (u *UI) agent(c *gin.Context) (sight, error) {
 			d := &agentData{agentLine: lineOf(agents[0])}
 			if d.Log, err = v.AgentLog(ctx, name, linesShown); err != nil {
 				return "", nil, err
+			}
+			for i := range d.Log {
+				d.Log[i].Line = clip(d.Log[i].Line, lineShown)
 			}
 			if d.Provisions, err = v.Provisions(ctx, name, linesShown); err != nil {
 				return "", nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -183,8 +184,16 @@ func (u *UI) addPayload(ctx context.Context, v *lab.View, d *jobData) error {
 	return err
 }
 
-// indented gives JSON as people read it; "" for null.
+// documentShown bounds the bytes of JSON on a page. Indenting makes up to a hundred of one, so that more would be a page that
+// no process could hold.
+const documentShown = 64 << 10
+
+// indented gives JSON as people read it, of a long one the beginning; "" for null.
 func indented(value jsontext.Value) string {
+	if len(value) > documentShown {
+		return fmt.Sprintf("%s…\n\nThese are the first %s of %s bytes.", strings.ToValidUTF8(string(value[:documentShown]), ""),
+			grouped(strconv.Itoa(documentShown)), grouped(strconv.Itoa(len(value))))
+	}
 	text := jsontext.Value(bytes.Clone(value))
 	if err := text.Indent(); err != nil || string(text) == "null" {
 		return ""
@@ -225,7 +234,7 @@ func (d *jobData) addPhases(posted map[string]jsontext.Value) {
 			status[name] = flat
 		}
 		delete(posted, name+"_status")
-		d.Phases = append(d.Phases, phase{Name: name, Status: string(status[name]), Now: !d.Ended && d.State == name})
+		d.Phases = append(d.Phases, phase{Name: name, Status: clip(string(status[name]), textShown), Now: !d.Ended && d.State == name})
 	}
 }
 

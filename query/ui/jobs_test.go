@@ -118,6 +118,32 @@ func TestPageOfAQueueShowsItsAgentsHoweverManyServeOthers(t *testing.T) {
 	s.shows("/ui/queue?queue=testflinger/many", "More agents serve this queue than a page holds")
 }
 
+func TestPagesStaySmallWhateverAgentsPost(t *testing.T) {
+	l := busy(t)
+	nested := strings.Repeat("[", 90) + strings.Repeat("0,", 100_000) + "0" + strings.Repeat("]", 90)
+	queues, lines := make([]string, 10_000), make([]string, 100)
+	for i := range queues {
+		queues[i] = fmt.Sprintf("queue-%d", i)
+	}
+	for i := range lines {
+		lines[i] = strings.Repeat("x", 100_000)
+	}
+	l.Together(func() {
+		l.Say(&event.TestflingerResultPosted{
+			JobId: tested, Members: []string{"status", "x"}, Document: labtest.Inline(`{"status":{"setup":` + nested + `},"x":` + nested + `}`),
+		})
+		l.Say(&event.TestflingerAgentPosted{Name: "mole", Queues: &event.TestflingerQueues{Names: queues}, Log: lines})
+	})
+	s := serveBusy(t, l)
+	s.shows("/ui/jobs/testflinger-"+tested, "These are the first 65\u2009536 of")
+	s.shows("/ui/agents", "queue-49 and 9\u2009950 more")
+	for _, path := range []string{"/ui/jobs/testflinger-" + tested, "/ui/agents", "/ui/agents/mole"} {
+		if size := len(s.page(path)); size > 1<<20 {
+			t.Errorf("%s has %d bytes, want at most 1 MiB", path, size)
+		}
+	}
+}
+
 func TestPayloadsAndPrivateJobsAreForPeopleWithAToken(t *testing.T) {
 	s := serveBusy(t, busy(t))
 	signedIn := func(path string) *httptest.ResponseRecorder {
