@@ -236,7 +236,9 @@ func TestJSONThatIsNoUTF8IsRefusedAndNotChanged(t *testing.T) {
 func TestNamesOfAResultsMembersAreBoundedForTheyStandInItsEvent(t *testing.T) {
 	l := newLab(t, testflinger.Seed, func(c *door.Config) { c.MaxBody = 1 << 20 })
 	result := "/v1/result/" + l.submit(`{"job_queue":"q"}`)
-	members := func(size int) string { return fmt.Sprintf(`{"%s":1,"%s":2}`, strings.Repeat("a", size/2), strings.Repeat("b", size-size/2-1)) }
+	members := func(size int) string {
+		return fmt.Sprintf(`{"%s":1,"%s":2}`, strings.Repeat("a", size/2), strings.Repeat("b", size-size/2-1))
+	}
 	l.ask(0, http.MethodPost, result, members(256<<10)).is(http.StatusOK, "OK")
 	l.ask(0, http.MethodPost, result, members(256<<10+1)).is(http.StatusUnprocessableEntity,
 		`{"detail":{"json":{"_schema":["The names of its members have 262145 bytes together, the limit is 262144."]}},"message":"Validation error"}`)

@@ -158,10 +158,10 @@ func (m *mount) add(engine *gin.Engine, r *Route, opts Options, durations *durat
 }
 
 func (o *Options) admission(r *Route) *Admission {
-	switch {
-	case r.Side == Each:
+	switch r.Side {
+	case Each:
 		return nil
-	case r.Side == Ingest:
+	case Ingest:
 		return choose(r, o.Ingest, o.Waiting, o.Uploads)
 	}
 	return choose(r, o.Query, o.Watching, o.Downloads)
