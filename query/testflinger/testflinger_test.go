@@ -2,7 +2,9 @@ package testflinger_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -375,6 +377,25 @@ func TestAgentsAreReadWhoseNamesAreLongerThanAQuery(t *testing.T) {
 		if a.Name == last && (a.Streak != 1 || !a.Passes) {
 			t.Errorf("agent %d is read as %+v, want a provisioning that passed", agents, a)
 		}
+	}
+}
+
+func TestAgentsWhoSayMoreThanOneAnswerMayTakeAreNotRead(t *testing.T) {
+	h := newHouse(t, testflinger.Seed)
+	comment := strings.Repeat("c", 250_000)
+	for range 11 {
+		h.Together(func() {
+			for range 50 {
+				h.Say(&event.TestflingerAgentPosted{Name: strconv.FormatUint(rand.Uint64(), 10), Comment: &comment})
+			}
+		})
+	}
+	_, err := h.Reader.At(1).Agents(t.Context(), lab.AgentFilter{Since: lab.AgentsSince(h.Now)}, 1000)
+	if _, is := errors.AsType[*lab.TooMany](err); !is {
+		t.Fatalf("agents who say 137 MB are read with %v, want *lab.TooMany", err)
+	}
+	if answer := h.get("/v1/agents/data", ""); answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("the list of them is answered %d %.200s, want 503", answer.Code, answer.Body)
 	}
 }
 

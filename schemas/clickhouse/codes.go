@@ -8,4 +8,5 @@ const (
 	CodeTooSlow         = 160
 	CodeTooMany         = 202
 	CodeMemory          = 241
+	CodeTooLarge        = 396
 )

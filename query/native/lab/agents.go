@@ -2,14 +2,17 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/go-json-experiment/json"
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/schemas/clickhouse"
 )
 
 // Agent is an agent of Testflinger's: what it ever said of itself, and how its provisionings went.
@@ -86,6 +89,9 @@ func (f *AgentFilter) in(v *View, text, name string) (query string, values []any
 func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Agent, error) {
 	query, values := filter.in(v, agentFields, "name")
 	fields, err := scan[agentField](ctx, v, "agents", query, values...)
+	if exception, is := errors.AsType[*ch.Exception](err); is && exception.Code == clickhouse.CodeTooLarge {
+		return nil, &TooMany{"bytes of what agents say", queryBytes}
+	}
 	if err != nil {
 		return nil, err
 	}

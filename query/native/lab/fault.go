@@ -31,7 +31,7 @@ func fault(ctx context.Context, what string, err error) error {
 	switch exception.Code {
 	case clickhouse.CodeUnknownTable, clickhouse.CodeUnknownDatabase:
 		return fmt.Errorf("read %s: %w: %w", what, gate.ErrSuperseded, err)
-	case clickhouse.CodeTimeout, clickhouse.CodeTooSlow, clickhouse.CodeMemory:
+	case clickhouse.CodeTimeout, clickhouse.CodeTooSlow, clickhouse.CodeMemory, clickhouse.CodeTooLarge:
 		return fmt.Errorf("read %s: %w: %w", what, route.Busy(5*time.Second, "the answer takes more time or memory than one request "+
 			"may have: ask for less, by a filter, a shorter time range or a smaller limit"), err)
 	case clickhouse.CodeTooMany:

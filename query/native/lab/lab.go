@@ -62,13 +62,16 @@ type Page struct {
 	Limit int
 }
 
-// querySeconds bounds one query: a request that needs more should ask for less.
-const querySeconds = 20
+// querySeconds and queryBytes bound one query and its rows: a request that needs more should ask for less.
+const (
+	querySeconds = 20
+	queryBytes   = 128 << 20
+)
 
 // scan runs a query and gives its rows. Columns go to the fields that are tagged with their names.
 func scan[T any](ctx context.Context, v *View, what, text string, values ...any) ([]T, error) {
 	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{
-		"max_execution_time": querySeconds,
+		"max_execution_time": querySeconds, "max_result_bytes": queryBytes, "result_overflow_mode": "throw",
 		// Compiled expressions may round otherwise than interpreted ones, which computed the trends that are kept.
 		"compile_expressions": 0, "compile_aggregate_expressions": 0,
 		// A page of groups in the table's order needs no more than their rows.
