@@ -39,13 +39,15 @@ func at(day, hour, minute, ms int) time.Time {
 // document is a run of master without results.
 func document(start time.Time) *upload.Document {
 	return &upload.Document{
-		Benchmark: upload.BenchmarkPgbench, Repository: official, Branch: "master", Commit: commitA,
-		Kernel:      upload.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
-		OS:          upload.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
-		MachineType: "aarch64", Compiler: "clang 12.0.0", Settings: settingsFirst, Start: start,
-		Hardware: upload.Hardware{
-			CPUBrand: "Example CPU", Hz: 3_000_000_000, Cores: 16, TotalMemory: 34_359_738_368,
-			Mounts: `[{"device":"/dev/nvme0n1p2","fstype":"xfs","mountpoint":"/","opts":"rw"}]`, Sysctl: `{"vm.swappiness":"10"}`,
+		Benchmark: upload.BenchmarkPgbench, Repository: official, Branch: "master", Commit: commitA, Start: start,
+		System: upload.System{
+			Kernel:      upload.Kernel{Name: "Linux", Release: "5.12.9", Version: "#1 SMP"},
+			OS:          upload.OS{Distributor: "Fedora", Description: "Fedora release 34", Release: "34", Codename: "ThirtyFour"},
+			MachineType: "aarch64", Compiler: "clang 12.0.0", Settings: settingsFirst,
+			Hardware: upload.Hardware{
+				CPUBrand: "Example CPU", Hz: 3_000_000_000, Cores: 16, TotalMemory: 34_359_738_368,
+				Mounts: `[{"device":"/dev/nvme0n1p2","fstype":"xfs","mountpoint":"/","opts":"rw"}]`, Sysctl: `{"vm.swappiness":"10"}`,
+			},
 		},
 	}
 }
