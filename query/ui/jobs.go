@@ -184,11 +184,11 @@ func (u *UI) addPayload(ctx context.Context, v *lab.View, d *jobData) error {
 	return err
 }
 
-// documentShown bounds the bytes of JSON on a page. Indenting makes up to a hundred of one, so that more would be a page that
-// no process could hold.
-const documentShown = 64 << 10
+// documentShown bounds the bytes of JSON on a page, indentedShown those that indenting makes of them: it makes up to a hundred
+// of one, so that more would be a page that no process could hold.
+const documentShown, indentedShown = 64 << 10, 256 << 10
 
-// indented gives JSON as people read it, of a long one the beginning; "" for null.
+// indented gives JSON as people read it, of a long one the beginning, a deep one as it stands; "" for null.
 func indented(value jsontext.Value) string {
 	if len(value) > documentShown {
 		return fmt.Sprintf("%s…\n\nThese are the first %s of %s bytes.", strings.ToValidUTF8(string(value[:documentShown]), ""),
@@ -197,6 +197,9 @@ func indented(value jsontext.Value) string {
 	text := jsontext.Value(bytes.Clone(value))
 	if err := text.Indent(); err != nil || string(text) == "null" {
 		return ""
+	}
+	if len(text) > indentedShown {
+		return string(value)
 	}
 	return string(text)
 }
