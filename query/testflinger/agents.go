@@ -19,9 +19,10 @@ import (
 	"github.com/millrace/millrace/schemas/route"
 )
 
-// agents reads the agents that were heard of lately; with name, that one.
-func (r *reading) agents(name string) ([]*lab.Agent, error) {
-	agents, err := r.Reader.At(r.generation).Agents(r.ctx, lab.AgentFilter{Name: name, Since: lab.AgentsSince(r.Now())}, r.MaxRows)
+// agents reads the agents that were heard of lately; with name that one, with queue those that serve it.
+func (r *reading) agents(name, queue string) ([]*lab.Agent, error) {
+	filter := lab.AgentFilter{Name: name, Queue: queue, Since: lab.AgentsSince(r.Now())}
+	agents, err := r.Reader.At(r.generation).Agents(r.ctx, filter, r.MaxRows)
 	if tooMany, is := errors.AsType[*lab.TooMany](err); is {
 		return nil, route.Errorf(http.StatusServiceUnavailable, "%v", tooMany)
 	}
@@ -76,7 +77,7 @@ func (t *Testflinger) objects(c *gin.Context, name string) ([]map[string]any, er
 	}
 	var agents []*lab.Agent
 	err := t.read(c, func(r *reading) (err error) {
-		agents, err = r.agents(name)
+		agents, err = r.agents(name, "")
 		return err
 	}, eventlog.Results)
 	if err != nil {
@@ -118,7 +119,7 @@ func (t *Testflinger) queueAgents(c *gin.Context) {
 	queue := c.Param(queueParam)
 	var agents []*lab.Agent
 	err := t.read(c, func(r *reading) (err error) {
-		agents, err = r.agents("")
+		agents, err = r.agents("", queue) // the others may say more than one answer may take
 		return err
 	}, eventlog.Results)
 	if err != nil {
