@@ -58,7 +58,7 @@ func (t *Testflinger) atWork(ctx context.Context, id, agent string) {
 	t.pulse.Heard(ctx, id, agent)
 	var job jobs.Job
 	look := func(s *jobs.State) { job, _ = s.Find(byID(id)) }
-	if t.Jobs.View(look); id == "" || job.Asker != "" {
+	if t.Jobs.View(look); !testflinger.IsJobID(id) || job.Asker != "" {
 		return
 	}
 	err := t.Jobs.CatchUp(ctx) // it may have been handed out by another replica
@@ -66,7 +66,7 @@ func (t *Testflinger) atWork(ctx context.Context, id, agent string) {
 		_, _, err = door.Decide(ctx, t.Log, t.Jobs, source, &event.JobWorkerNamed{Seq: job.Seq, Attempt: job.Attempt, Worker: agent})
 	}
 	if err != nil {
-		t.Logger.WarnContext(ctx, "who works on a job could not be noted", "job", job.Seq, "agent", agent, "error", err)
+		t.Logger.WarnContext(ctx, "who works on a job could not be noted", "job", id, "agent", agent, "error", err)
 	}
 }
 
