@@ -25,7 +25,8 @@ const (
 // steadyMembers are those that a System is read from, but for its hardware.
 var steadyMembers = [...]string{"kernel", "os_information", "sysctl_log", "compiler", "postgres_settings"}
 
-// text gives all bytes that a system is read from, nil when nothing is to be remembered. The lengths keep members apart.
+// text gives all that a system is read from, nil when nothing is to be remembered: the limits that it has to keep to, for one
+// that is known is not checked again, and the members, which their lengths keep apart.
 func (s *Systems) text(found *members, limits Limits) []byte {
 	if s == nil {
 		return nil

@@ -85,8 +85,9 @@ type mounted struct {
 // Mount puts the tables on the engine: each route with its limits, authorization,
 // metrics, spans and log, HEAD with GET, both forms of a path with Slash. Unknown
 // paths get a JSON 404 or what the API of their Root says, other methods of a known
-// path 405 with Allow; nothing is redirected. It is called once for an engine, with all tables that the engine
-// serves, and refuses tables that do not pass Validate.
+// path 405 with Allow, save OPTIONS where the API answers it; nothing is redirected.
+// It is called once for an engine, with all tables that the engine serves, and
+// refuses tables that do not pass Validate.
 func Mount(engine *gin.Engine, routes []Route, opts Options) error {
 	if err := mountable(routes, opts); err != nil {
 		return err
