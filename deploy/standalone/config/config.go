@@ -68,7 +68,7 @@ type Engines struct {
 
 // Ingest bounds the write side.
 type Ingest struct {
-	MaxRequests       int           `koanf:"max_requests" doc:"Writes in flight, but for claims of jobs; beyond: 503."`
+	MaxRequests       int           `koanf:"max_requests" doc:"Writes in flight, but for claims of jobs and files; beyond: 503."`
 	MaxBytes          int64         `koanf:"max_bytes" doc:"Bytes of request bodies in flight; beyond: 503."`
 	MaxWaiting        int           `koanf:"max_waiting_bytes" doc:"Bytes of events that may wait for one partition of the log; beyond: 503."`
 	UploadBytes       int64         `koanf:"upload_bytes" doc:"Largest upload, as sent and decoded."`
@@ -94,7 +94,7 @@ type Processor struct {
 
 // Query bounds the read side.
 type Query struct {
-	MaxRequests int           `koanf:"max_requests" doc:"Reads in flight; beyond: 503."`
+	MaxRequests int           `koanf:"max_requests" doc:"Reads in flight, but for files and those that wait for a job's result or output; beyond: 503."`
 	Wait        time.Duration `koanf:"wait" doc:"How long a read waits for the projections to reach it; beyond: 503."`
 	CacheBytes  int64         `koanf:"cache_bytes" doc:"Memory for finished answers."`
 	CacheRedis  bool          `koanf:"cache_redis" doc:"Share finished answers through Redis."`
