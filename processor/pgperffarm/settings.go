@@ -54,7 +54,7 @@ func (p *parser) settings() {
 	p.roomFor(new(int), len(p.doc.Settings), "settings")
 }
 
-// csvBuffers keeps the buffers of CSV readers, of what else a small document needs several times the size.
+// csvBuffers keeps the buffers of CSV readers: one is larger than all else that a small document needs.
 var csvBuffers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 type settingIndexes struct{ name, value, source int }

@@ -13,14 +13,19 @@ import (
 type Systems struct {
 	mu    sync.Mutex
 	known map[string]System
-	bytes int // of the texts that are known
+	bytes int // of what is known
 }
 
-// Bounds of what is remembered, in bytes of the documents: a system's text, and all of them.
+// Bounds of what is remembered, in bytes: a system's text, and all systems.
 const (
-	maxSystemText  = 64 << 10
-	maxSystemTexts = 8 << 20
+	maxSystemText = 64 << 10
+	maxSystems    = 8 << 20
+	// settingHeader is what a Setting takes beside its texts: three strings of two words.
+	settingHeader = 48
 )
+
+// size estimates the bytes that a system takes: its values are about as long as the text, each setting has a header.
+func (s *System) size(text string) int { return 2*len(text) + settingHeader*len(s.Settings) }
 
 // steadyMembers are those that a System is read from, but for its hardware.
 var steadyMembers = [...]string{"kernel", "os_information", "sysctl_log", "compiler", "postgres_settings"}
@@ -67,21 +72,23 @@ func (s *Systems) keep(text []byte, system *System) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for other := range s.known {
-		if s.bytes+len(text) <= maxSystemTexts {
+	kept := string(text)
+	known := *system
+	known.Hardware = Hardware{Sysctl: system.Hardware.Sysctl}
+	known.Settings = slices.Clip(known.Settings)
+	if _, again := s.known[kept]; again {
+		return
+	}
+	s.bytes += known.size(kept)
+	for other, forgotten := range s.known {
+		if s.bytes <= maxSystems {
 			break
 		}
 		delete(s.known, other)
-		s.bytes -= len(other)
+		s.bytes -= forgotten.size(other)
 	}
 	if s.known == nil {
 		s.known = map[string]System{}
 	}
-	known := *system
-	known.Hardware = Hardware{Sysctl: system.Hardware.Sysctl}
-	known.Settings = slices.Clip(known.Settings)
-	if _, again := s.known[string(text)]; !again {
-		s.bytes += len(text)
-	}
-	s.known[string(text)] = known
+	s.known[kept] = known
 }

@@ -30,17 +30,17 @@ func TestASystemIsReadAgainOnceItSaysSomethingElse(t *testing.T) {
 
 func TestWhatIsRememberedOfSystemsIsBounded(t *testing.T) {
 	systems := new(Systems)
-	for i := range 3 * maxSystemTexts / maxSystemText {
+	for i := range 3 * maxSystems / maxSystemText {
 		found := new(members)
 		found[memberPlaces["compiler"]] = fmt.Appendf(nil, "%*d", maxSystemText, i)
 		systems.keep(systems.text(found, DefaultLimits()), new(System))
 	}
 	bytes := 0
-	for text := range systems.known {
-		bytes += len(text)
+	for text, system := range systems.known {
+		bytes += system.size(text)
 	}
-	if bytes != systems.bytes || bytes > maxSystemTexts || bytes < maxSystemTexts/2 {
-		t.Errorf("%d bytes are known and %d counted, the bound is %d", bytes, systems.bytes, maxSystemTexts)
+	if bytes != systems.bytes || bytes > maxSystems || bytes < maxSystems/2 {
+		t.Errorf("%d bytes are known and %d counted, the bound is %d", bytes, systems.bytes, maxSystems)
 	}
 	found := new(members)
 	found[memberPlaces["compiler"]] = make([]byte, maxSystemText+1)

@@ -99,11 +99,11 @@ func (k *Keyring) Lookup(purpose, secret string) [32]byte {
 	}
 	keyed := known.(*sync.Pool)
 	h := keyed.Get().(hash.Hash)
-	defer keyed.Put(h)
-	h.Reset()
 	h.Write([]byte(secret))
 	var sum [32]byte
 	h.Sum(sum[:0])
+	h.Reset() // the secret does not stay
+	keyed.Put(h)
 	return sum
 }
 
