@@ -191,17 +191,19 @@ func (r *Replica[S, O]) Reach(ctx context.Context, next int64) error {
 func (r *Replica[S, O]) Decide(ctx context.Context, appender *eventlog.Appender, event eventlog.Event) (O, int64, error) {
 	waiter := r.expect(event.ID)
 	var none O
-	if err := appender.Send(ctx, r.definition.Partition(), event); err != nil {
+	// The acknowledgement is waited for although the fold may be quicker: readers of Kafka see what the in-sync replicas
+	// have, which may be fewer than an acknowledgement needs.
+	if _, err := appender.Append(ctx, r.definition.Partition(), event); err != nil {
 		r.forget(event.ID)
 		return none, 0, err
 	}
-	// Readers see what all in-sync replicas have: an event that the fold has seen is in the log.
 	select {
 	case d := <-waiter:
 		return d.outcome, d.offset, nil
 	case <-ctx.Done():
 		r.forget(event.ID)
-		return none, 0, fmt.Errorf("%w: event %s, or its outcome: %w", eventlog.ErrUnsettled, event.ID, context.Cause(ctx))
+		return none, 0, fmt.Errorf("%w: event %s is in the log, its outcome is not known yet: %w",
+			eventlog.ErrUnsettled, event.ID, context.Cause(ctx))
 	}
 }
 

@@ -63,7 +63,7 @@ type pending struct {
 	ctx   context.Context
 	event Event
 	size  int
-	// done is closed once the event is in the log, at offset; nil when nobody waits for that.
+	// done is closed once the event is in the log, at offset.
 	done   chan struct{}
 	offset int64
 }
@@ -130,12 +130,6 @@ func (a *Appender) Append(ctx context.Context, partition Partition, event Event)
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: event %s: %w", ErrUnsettled, event.ID, context.Cause(ctx))
 	}
-}
-
-// Send is Append for callers who learn from reading the log that the event is in it. Until ctx ends it is written, and
-// when it was not sent the error says why.
-func (a *Appender) Send(ctx context.Context, partition Partition, event Event) error {
-	return a.send(partition, &pending{ctx: ctx, event: event})
 }
 
 func (a *Appender) send(partition Partition, p *pending) error {
@@ -235,10 +229,8 @@ func (a *Appender) write(l *lane, batch []*pending) {
 		a.observe(l.partition, len(batch), started, err)
 		if err == nil {
 			for i, p := range batch {
-				if p.done != nil {
-					p.offset = base + int64(i)
-					close(p.done)
-				}
+				p.offset = base + int64(i)
+				close(p.done)
 			}
 			return
 		}
