@@ -24,7 +24,7 @@ func (r *reading) agents(name, queue string) ([]*lab.Agent, error) {
 	filter := lab.AgentFilter{Name: name, Queue: queue, Since: lab.AgentsSince(r.Now())}
 	agents, err := r.Reader.At(r.generation).Agents(r.ctx, filter, r.MaxRows)
 	if tooMany, is := errors.AsType[*lab.TooMany](err); is {
-		return nil, route.Errorf(http.StatusServiceUnavailable, "%v", tooMany)
+		return nil, route.Busy(retryTooLarge, "%v", tooMany)
 	}
 	return agents, err
 }
@@ -169,7 +169,7 @@ func (t *Testflinger) queues(c *gin.Context) {
 				descriptions[queue] = ""
 			}
 			if len(descriptions) > r.MaxRows {
-				return route.Errorf(http.StatusServiceUnavailable, "there are more than %d queues", r.MaxRows)
+				return route.Busy(retryTooLarge, "there are more than %d queues", r.MaxRows)
 			}
 			return nil
 		})
@@ -235,7 +235,7 @@ func (t *Testflinger) waitTimes(c *gin.Context) {
 				return err
 			}
 			if len(times) == r.MaxRows {
-				return route.Errorf(http.StatusServiceUnavailable, "there are more than %d queues: name some by the parameter queue", r.MaxRows)
+				return route.Busy(retryTooLarge, "there are more than %d queues: name some by the parameter queue", r.MaxRows)
 			}
 			name, _ := testflinger.QueueName(queue)
 			times[name] = waits{p[0], p[1], p[2], p[3], p[4]}

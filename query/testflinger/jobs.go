@@ -224,7 +224,7 @@ func (t *Testflinger) list(c *gin.Context, submitted, state condition, ofQueue b
 		case err != nil:
 			return err
 		case count > uint64(t.MaxRows):
-			return route.Errorf(http.StatusServiceUnavailable, "%d jobs fit, and an answer has at most %d: ask for fewer, by tags, state or queue, or page by page at /millrace/v1/jobs", count, t.MaxRows)
+			return route.Busy(retryTooLarge, "%d jobs fit, and an answer has at most %d: ask for fewer, by tags, state or queue, or page by page at /millrace/v1/jobs", count, t.MaxRows)
 		case count == 0 && ofQueue:
 			nothing(c)
 			return nil

@@ -3,7 +3,6 @@ package testflinger
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -40,7 +39,7 @@ func (r *reading) writeResult(c *gin.Context, id string) error {
 	}
 	members, err := r.Reader.At(r.generation).Posted(r.ctx, r.Packer, id)
 	if large, is := errors.AsType[*lab.TooLarge](err); is {
-		return route.Errorf(http.StatusServiceUnavailable, "%v", large)
+		return route.Busy(retryTooLarge, "%v", large)
 	}
 	if err != nil {
 		return err

@@ -7,11 +7,14 @@ import (
 	"strings"
 	"time"
 
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/millrace/millrace/ingest/door"
 	ingesttestflinger "github.com/millrace/millrace/ingest/testflinger"
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 	"github.com/millrace/millrace/schemas/route"
@@ -52,7 +55,7 @@ func (l lookups) agents(ctx context.Context) (map[string][]string, error) {
 	if err != nil {
 		return nil, outOfReach(err)
 	}
-	rows, err := l.db.Query(ctx, "SELECT name, argMaxIf(value, version, field = ?) FROM `"+database+"`.testflinger_agents "+
+	rows, err := l.db.Query(ch.Context(ctx, ch.WithSettings(gate.Settings())), "SELECT name, argMaxIf(value, version, field = ?) FROM `"+database+"`.testflinger_agents "+
 		"WHERE field IN (?, ?) GROUP BY name HAVING max(at) > now() - ?", projection.AgentQueues, projection.AgentQueues,
 		projection.AgentUpdated, int64(testflinger.RememberedFor/time.Second))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/schemas/clickhouse"
 )
 
@@ -90,7 +91,7 @@ func (v *View) Agents(ctx context.Context, filter AgentFilter, limit int) ([]*Ag
 	query, values := filter.in(v, agentFields, "name")
 	fields, err := scan[agentField](ctx, v, "agents", query, values...)
 	if exception, is := errors.AsType[*ch.Exception](err); is && exception.Code == clickhouse.CodeTooLarge {
-		return nil, &TooMany{"bytes of what agents say", queryBytes}
+		return nil, &TooMany{"bytes of what agents say", gate.ResultBytes}
 	}
 	if err != nil {
 		return nil, err

@@ -1,6 +1,5 @@
 // Package lab reads what the lab holds: machines, runs, results, samples, trends, jobs and queues, and what could not be
-// taken in. It
-// reads one generation of the projections in ClickHouse, a page at a time.
+// taken in. It reads one generation of the projections in ClickHouse, a page at a time.
 //
 // Pages are read by the sort key of the row before, never by a number of rows to skip, so that a page costs the same
 // wherever it is in a list, and rows that come in meanwhile move nothing. Which orders a list has is said beside it:
@@ -16,6 +15,7 @@ import (
 
 	"github.com/millrace/millrace/processor/projection"
 	"github.com/millrace/millrace/processor/runs"
+	"github.com/millrace/millrace/query/gate"
 	"github.com/millrace/millrace/query/native/cursor"
 	"github.com/millrace/millrace/schemas/clickhouse"
 )
@@ -62,22 +62,14 @@ type Page struct {
 	Limit int
 }
 
-// querySeconds and queryBytes bound one query and its rows: a request that needs more should ask for less.
-const (
-	querySeconds = 20
-	queryBytes   = 128 << 20
-)
-
 // scan runs a query and gives its rows. Columns go to the fields that are tagged with their names.
 func scan[T any](ctx context.Context, v *View, what, text string, values ...any) ([]T, error) {
-	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{
-		"max_execution_time": querySeconds, "max_result_bytes": queryBytes, "result_overflow_mode": "throw",
-		// Compiled expressions may round otherwise than interpreted ones, which computed the trends that are kept.
-		"compile_expressions": 0, "compile_aggregate_expressions": 0,
-		// A page of groups in the table's order needs no more than their rows.
-		"optimize_aggregation_in_order": 1,
-	}))
-	rows, err := v.db.Query(ctx, text, values...)
+	settings := gate.Settings()
+	// Compiled expressions may round otherwise than interpreted ones, which computed the trends that are kept.
+	settings["compile_expressions"], settings["compile_aggregate_expressions"] = 0, 0
+	// A page of groups in the table's order needs no more than their rows.
+	settings["optimize_aggregation_in_order"] = 1
+	rows, err := v.db.Query(ch.Context(ctx, ch.WithSettings(settings)), text, values...)
 	if err != nil {
 		return nil, fault(ctx, what, err)
 	}
