@@ -86,10 +86,15 @@ func (c *Cluster) start(ctx context.Context, dir string, nodes int) error {
 	return c.awaitNodes(ctx, c.nodes)
 }
 
+// newClusterID makes an id as Kafka's own tool does: none begins with a hyphen, which that tool would take for an option.
 func newClusterID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return base64.RawURLEncoding.EncodeToString(id[:])
+	for {
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails
+		if text := base64.RawURLEncoding.EncodeToString(id[:]); text[0] != '-' {
+			return text
+		}
+	}
 }
 
 func (c *Cluster) voters() string {
