@@ -3,6 +3,8 @@
 //
 // It answers from the registry's fold. A refusal that rests on folded state is given only after the replica has caught
 // up to the log's end as of the request's arrival, so that who was let in a moment ago at another replica is let in here.
+// Who was shut out a moment ago at another replica may get in here until this one has read it: a look at the log's end
+// would cost every request what only a refusal is worth.
 package access
 
 import (
