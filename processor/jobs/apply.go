@@ -296,25 +296,32 @@ func (s *State) release(m *event.JobReleased) Outcome {
 // current says whether an attempt is the one that is out.
 func (j *job) current(attempt uint32) bool { return j.handout != nil && j.attempt == attempt }
 
-func (s *State) heartbeat(m *event.JobHeartbeat) Outcome {
-	j := s.jobs[m.GetSeq()]
-	if j == nil {
-		return refused(NotFound, nil)
+// held gives the job whose attempt is the one that is out; otherwise the result says why there is none.
+func (s *State) held(seq uint64, attempt uint32) (*job, Result) {
+	j := s.jobs[seq]
+	switch {
+	case j == nil:
+		return nil, NotFound
+	case !j.current(attempt):
+		return j, Stale
 	}
-	if !j.current(m.GetAttempt()) {
-		return refused(Stale, j)
+	return j, Done
+}
+
+func (s *State) heartbeat(m *event.JobHeartbeat) Outcome {
+	j, result := s.held(m.GetSeq(), m.GetAttempt())
+	if result != Done {
+		return refused(result, j)
 	}
 	s.renew(j)
 	return s.done(j)
 }
 
 func (s *State) nameWorker(m *event.JobWorkerNamed) Outcome {
-	j := s.jobs[m.GetSeq()]
+	j, result := s.held(m.GetSeq(), m.GetAttempt())
 	switch {
-	case j == nil:
-		return refused(NotFound, nil)
-	case !j.current(m.GetAttempt()):
-		return refused(Stale, j)
+	case result != Done:
+		return refused(result, j)
 	case m.GetWorker() == "" || j.handout.asker != "":
 		return refused(Known, j)
 	}
@@ -323,12 +330,10 @@ func (s *State) nameWorker(m *event.JobWorkerNamed) Outcome {
 }
 
 func (s *State) expire(m *event.JobLeaseExpired) Outcome {
-	j := s.jobs[m.GetSeq()]
+	j, result := s.held(m.GetSeq(), m.GetAttempt())
 	switch {
-	case j == nil:
-		return refused(NotFound, nil)
-	case !j.current(m.GetAttempt()):
-		return refused(Stale, j)
+	case result != Done:
+		return refused(result, j)
 	case j.handout.expires == 0 || s.now < j.handout.expires:
 		return refused(Early, j)
 	}

@@ -34,16 +34,20 @@ func ReadResult(g Generation, contentType string, body []byte) (*Result, error) 
 		delete(given, stateMember)
 	}
 	r.Members = slices.Sorted(maps.Keys(given))
-	if size := len(strings.Join(r.Members, " ")); size > maxMembers {
+	size := max(0, len(r.Members)-1) // each name but one has a separator
+	for _, name := range r.Members {
+		size += len(name)
+	}
+	if size > maxMemberNames {
 		return nil, invalid(nil, Faults{wholeObject: []string{
-			fmt.Sprintf("The names of its members have %d bytes together, the limit is %d.", size, maxMembers),
+			fmt.Sprintf("The names of its members have %d bytes together, the limit is %d.", size, maxMemberNames),
 		}})
 	}
 	return r, nil
 }
 
-// maxMembers bounds the names of a result's members, in bytes: they stand in its event, whatever becomes of the rest.
-const maxMembers = 256 << 10
+// maxMemberNames bounds the names of a result's members, in bytes: they stand in its event, whatever becomes of the rest.
+const maxMemberNames = 256 << 10
 
 // Document is what was posted, but for the state.
 func (r *Result) Document() ([]byte, error) { return encode(r.members) }

@@ -60,10 +60,9 @@ type lane struct {
 }
 
 type pending struct {
-	ctx   context.Context
-	event Event
-	size  int
-	// done is closed once the event is in the log, at offset.
+	ctx    context.Context
+	event  Event
+	size   int
 	done   chan struct{}
 	offset int64
 }
@@ -120,8 +119,17 @@ func (c *Client) PartitionFor(topic string, key []byte) Partition {
 // Append puts an event into a partition and returns its offset once all in-sync replicas have it. A failed write is
 // repeated with the same event id until ctx ends; then the error is ErrUnsettled, because the event may be in the log.
 func (a *Appender) Append(ctx context.Context, partition Partition, event Event) (int64, error) {
-	p := &pending{ctx: ctx, event: event, done: make(chan struct{})}
-	if err := a.send(partition, p); err != nil {
+	size := event.size()
+	if size > MaxRecordBytes {
+		return 0, fmt.Errorf("event %s of %d bytes is over the limit of %d for a record: its document belongs in the blob store",
+			event.Type, size, MaxRecordBytes)
+	}
+	l, ok := a.lanes[partition]
+	if !ok {
+		return 0, fmt.Errorf("there is no partition %s", partition)
+	}
+	p := &pending{ctx: ctx, event: event, size: size, done: make(chan struct{})}
+	if err := a.enqueue(l, p); err != nil {
 		return 0, err
 	}
 	select {
@@ -130,19 +138,6 @@ func (a *Appender) Append(ctx context.Context, partition Partition, event Event)
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: event %s: %w", ErrUnsettled, event.ID, context.Cause(ctx))
 	}
-}
-
-func (a *Appender) send(partition Partition, p *pending) error {
-	p.size = p.event.size()
-	if p.size > MaxRecordBytes {
-		return fmt.Errorf("event %s of %d bytes is over the limit of %d for a record: its document belongs in the blob store",
-			p.event.Type, p.size, MaxRecordBytes)
-	}
-	l, ok := a.lanes[partition]
-	if !ok {
-		return fmt.Errorf("there is no partition %s", partition)
-	}
-	return a.enqueue(l, p)
 }
 
 func (a *Appender) enqueue(l *lane, p *pending) error {

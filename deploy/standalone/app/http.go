@@ -129,6 +129,9 @@ func (p *process) metricsRoute() route.Route {
 	}
 }
 
+// bodyBytes bounds the bodies that reads and claims hold between them, in bytes; files are not held.
+const bodyBytes = 64 << 20
+
 // mountOptions are those of the public listener.
 func (p *process) mountOptions() route.Options {
 	c := p.options.Config
@@ -142,11 +145,11 @@ func (p *process) mountOptions() route.Options {
 	return route.Options{
 		APIs:      apis,
 		Ingest:    p.writes,
-		Query:     route.NewAdmission(c.Query.MaxRequests, 64<<20),
-		Waiting:   route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
-		Watching:  route.NewAdmission(c.Jobs.MaxWaiting, 64<<20),
-		Uploads:   route.NewAdmission(c.Files.AtOnce, 64<<20),
-		Downloads: route.NewAdmission(c.Files.AtOnce, 64<<20),
+		Query:     route.NewAdmission(c.Query.MaxRequests, bodyBytes),
+		Waiting:   route.NewAdmission(c.Jobs.MaxWaiting, bodyBytes),
+		Watching:  route.NewAdmission(c.Jobs.MaxWaiting, bodyBytes),
+		Uploads:   route.NewAdmission(c.Files.AtOnce, bodyBytes),
+		Downloads: route.NewAdmission(c.Files.AtOnce, bodyBytes),
 		Timeout:   c.Ingest.RequestTimeout, Patience: c.Ingest.BodyPatience, Metrics: p.metrics, Tracer: p.tracing.Tracer("millrace"), Log: p.logger,
 	}
 }
