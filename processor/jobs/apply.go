@@ -78,7 +78,7 @@ func answer(verdict fold.Verdict, first Outcome) Outcome {
 }
 
 func (s *State) submit(m *event.JobSubmitted) Outcome {
-	l := s.queue(m.GetQueue(), m.GetFamily()).lane(laneKey{held: m.GetAwaitsAttachments(), excluded: m.GetExcludedAgents()})
+	l := s.lane(s.queue(m.GetQueue(), m.GetFamily()), laneKey{held: m.GetAwaitsAttachments(), excluded: m.GetExcludedAgents()})
 	j := s.add(l, m.GetPriority(), ToName(m.GetJobId()))
 	if m.GetAwaitsAttachments() {
 		j.attachments = AwaitsAttachments
@@ -103,7 +103,7 @@ func (s *State) submitBatch(m *event.JobBatchSubmitted) Outcome {
 			s.last++
 			continue
 		}
-		s.add(s.queue(queue, m.GetFamily()).lane(laneKey{}), m.GetPriority(), Name{})
+		s.add(s.lane(s.queue(queue, m.GetFamily()), laneKey{}), m.GetPriority(), Name{})
 	}
 	outcome.Waiting, outcome.Out = s.Depth(m.GetQueue())
 	return outcome
@@ -111,8 +111,7 @@ func (s *State) submitBatch(m *event.JobBatchSubmitted) Outcome {
 
 func (s *State) add(l *lane, priority int64, name Name) *job {
 	s.last++
-	j := &job{seq: s.last, priority: priority, name: name, submitted: s.now}
-	s.jobs[j.seq] = j
+	j := s.jobs.put(job{seq: s.last, priority: priority, name: name, submitted: s.now})
 	l.join(j)
 	s.enlist(j)
 	return j
@@ -120,8 +119,8 @@ func (s *State) add(l *lane, priority int64, name Name) *job {
 
 // done is the outcome of an event that changed a job which lives on.
 func (s *State) done(j *job) Outcome {
-	q := j.lane.queue
-	return Outcome{Result: Done, Job: j.show(), Count: 1, Waiting: q.waiting(), Out: q.out}
+	q := s.lanes[j.lane].queue
+	return Outcome{Result: Done, Job: s.show(j), Count: 1, Waiting: q.waiting(), Out: q.out}
 }
 
 // in is the outcome of an event that brought a job into a state.
@@ -131,20 +130,20 @@ func (s *State) in(j *job, state string) Outcome {
 	return outcome
 }
 
-func refused(result Result, j *job) Outcome {
+func (s *State) refused(result Result, j *job) Outcome {
 	if j == nil {
 		return Outcome{Result: result}
 	}
-	return Outcome{Result: result, Job: j.show()}
+	return Outcome{Result: result, Job: s.show(j)}
 }
 
 func (s *State) attach(m *event.JobAttachmentsStored) Outcome {
 	j, result := s.attachable(m.GetJob())
 	if result != Done {
-		return refused(result, j)
+		return s.refused(result, j)
 	}
 	j.attachments = HasAttachments
-	s.move(j, false, j.lane.second)
+	s.move(j, false, s.lanes[j.lane].second)
 	return s.done(j)
 }
 
@@ -154,7 +153,7 @@ func (s *State) attachable(ref *event.JobRef) (*job, Result) {
 	switch {
 	case j == nil:
 		return nil, NotFound
-	case j.handout != nil:
+	case j.out:
 		return j, NotWaiting
 	case j.attachments == NoAttachments:
 		return j, NotAwaiting
@@ -169,9 +168,10 @@ func (s *State) attachmentsFor(ref *event.JobRef) *job {
 	found := s.find(ref)
 	if g := s.groups[ToName(ref.GetJobId())]; g != nil {
 		if first, ok := g.waiting.Min(); ok {
-			found = first
+			found = s.jobs.get(first)
 		}
-		g.waiting.Scan(func(j *job) bool {
+		g.waiting.Scan(func(seq uint64) bool {
+			j := s.jobs.get(seq)
 			if j.attachments == AwaitsAttachments {
 				found = j
 			}
@@ -194,9 +194,9 @@ func (s *State) claim(m *event.JobClaimRequested, id uuid.UUID) Outcome {
 		return outcome
 	}
 	// The answer to this repeat counts now: a release of the first one must not take the job from who gets it.
-	if j := s.jobs[outcome.Job.Seq]; j != nil && j.current(outcome.Job.Attempt) {
-		j.handout.claim = id
-		outcome.Job = j.show()
+	if j := s.jobs.get(outcome.Job.Seq); j != nil && j.current(outcome.Job.Attempt) {
+		s.handouts[j.seq].claim = id
+		outcome.Job = s.show(j)
 	}
 	return outcome
 }
@@ -207,7 +207,7 @@ func (s *State) claimable(m *event.JobClaimRequested) *job {
 		return s.best(m.GetQueues(), m.GetAsker(), m.GetOneOfId())
 	}
 	j := s.find(m.GetJob())
-	if j == nil || j.handout != nil || !j.lane.mayHave(m.GetAsker(), m.GetOneOfId()) {
+	if j == nil || j.out || !s.lanes[j.lane].mayHave(m.GetAsker(), m.GetOneOfId()) {
 		return nil
 	}
 	return j
@@ -225,80 +225,79 @@ func (s *State) handOut(j *job, m *event.JobClaimRequested, id uuid.UUID) {
 
 // takeOut moves a job from its place in the queue to who works on it.
 func (s *State) takeOut(j *job, h *handout) {
-	j.lane.waiting.Delete(j)
-	j.lane.queue.out++
-	j.handout = h
-	s.out.Set(j)
+	l := s.lanes[j.lane]
+	l.waiting.Delete(j.place())
+	l.queue.out++
+	j.out = true
+	s.handouts[j.seq] = h
 	s.renew(j)
 	s.regroup(j)
 }
 
 // renew lets a lease begin now.
 func (s *State) renew(j *job) {
-	h := j.handout
+	h := s.handouts[j.seq]
 	if h.duration == 0 {
 		return
 	}
-	if h.expires != 0 {
-		s.leased.Delete(j)
-	}
+	s.leased.Delete(leaseEnd{h.expires, j.seq})
 	h.expires = s.now + h.duration
-	s.leased.Set(j)
+	s.leased.Set(leaseEnd{h.expires, j.seq})
 }
 
-// takeBack ends a hand-out.
-func (s *State) takeBack(j *job) {
-	s.out.Delete(j)
-	if j.handout.expires != 0 {
-		s.leased.Delete(j)
-	}
-	j.lane.queue.out--
-	j.handout = nil
+// takeBack ends the hand-out of a queue's job.
+func (s *State) takeBack(j *job, q *queue) {
+	s.leased.Delete(leaseEnd{s.handouts[j.seq].expires, j.seq})
+	delete(s.handouts, j.seq)
+	q.out--
+	j.out = false
 }
 
 // requeue brings a job that is out back to its place.
 func (s *State) requeue(j *job) Outcome {
-	s.repeats.Undo(j.handout.key)
-	s.takeBack(j)
-	j.lane.waiting.Set(j)
+	s.repeats.Undo(s.handouts[j.seq].key)
+	l := s.lanes[j.lane]
+	s.takeBack(j, l.queue)
+	l.waiting.Set(j.place())
 	s.regroup(j)
 	return s.in(j, StateWaiting)
 }
 
 // end takes a job out of the fold, in a state. Its outcome shows it as it was.
 func (s *State) end(j *job, state string) Outcome {
-	outcome := Outcome{Result: Done, Job: j.show(), Count: 1, State: state, Ended: true}
+	outcome := Outcome{Result: Done, Job: s.show(j), Count: 1, State: state, Ended: true}
 	s.strike(j)
-	q := j.lane.queue
+	q := s.lanes[j.lane].queue
 	s.leave(j)
-	if j.handout != nil {
-		s.takeBack(j)
+	if j.out {
+		s.takeBack(j, q)
 	}
-	delete(s.jobs, j.seq)
+	s.jobs.drop(j.seq)
 	outcome.Waiting, outcome.Out = q.waiting(), q.out
 	return outcome
 }
 
 func (s *State) release(m *event.JobReleased) Outcome {
-	j := s.jobs[m.GetSeq()]
+	j := s.jobs.get(m.GetSeq())
 	if j == nil {
-		return refused(NotFound, nil)
+		return s.refused(NotFound, nil)
 	}
-	if j.handout == nil || j.handout.claim.String() != m.GetClaimId() {
-		return refused(Stale, j)
+	h := s.handouts[j.seq]
+	if h == nil || h.claim.String() != m.GetClaimId() {
+		return s.refused(Stale, j)
 	}
-	if j.handout.cancelled {
+	if h.cancelled {
 		return s.end(j, StateCancelled)
 	}
 	return s.requeue(j)
 }
 
 // current says whether an attempt is the one that is out.
-func (j *job) current(attempt uint32) bool { return j.handout != nil && j.attempt == attempt }
+func (j *job) current(attempt uint32) bool { return j.out && j.attempt == attempt }
 
 // held gives the job whose attempt is the one that is out; otherwise the result says why there is none.
 func (s *State) held(seq uint64, attempt uint32) (*job, Result) {
-	j := s.jobs[seq]
+	j := s.jobs.get(seq)
 	switch {
 	case j == nil:
 		return nil, NotFound
@@ -311,7 +310,7 @@ func (s *State) held(seq uint64, attempt uint32) (*job, Result) {
 func (s *State) heartbeat(m *event.JobHeartbeat) Outcome {
 	j, result := s.held(m.GetSeq(), m.GetAttempt())
 	if result != Done {
-		return refused(result, j)
+		return s.refused(result, j)
 	}
 	s.renew(j)
 	return s.done(j)
@@ -321,28 +320,29 @@ func (s *State) nameWorker(m *event.JobWorkerNamed) Outcome {
 	j, result := s.held(m.GetSeq(), m.GetAttempt())
 	switch {
 	case result != Done:
-		return refused(result, j)
-	case m.GetWorker() == "" || j.handout.asker != "":
-		return refused(Known, j)
+		return s.refused(result, j)
+	case m.GetWorker() == "" || s.handouts[j.seq].asker != "":
+		return s.refused(Known, j)
 	}
-	j.handout.asker = m.GetWorker()
+	s.handouts[j.seq].asker = m.GetWorker()
 	return s.done(j)
 }
 
 func (s *State) expire(m *event.JobLeaseExpired) Outcome {
 	j, result := s.held(m.GetSeq(), m.GetAttempt())
-	switch {
-	case result != Done:
-		return refused(result, j)
-	case j.handout.expires == 0 || s.now < j.handout.expires:
-		return refused(Early, j)
+	if result != Done {
+		return s.refused(result, j)
+	}
+	h := s.handouts[j.seq]
+	if h.expires == 0 || s.now < h.expires {
+		return s.refused(Early, j)
 	}
 	j.expiries++
 	switch {
-	case j.handout.cancelled:
+	case h.cancelled:
 		return s.end(j, StateCancelled)
-	case uint32(j.expiries) > j.handout.requeues:
-		return s.end(j, j.handout.endState)
+	case uint32(j.expiries) > h.requeues:
+		return s.end(j, h.endState)
 	}
 	return s.requeue(j)
 }
@@ -354,14 +354,14 @@ func (s *State) report(m *event.JobStateReported) Outcome {
 	case j == nil && !byAttempt && m.GetJob().GetSeq() > 0 && m.GetJob().GetSeq() <= s.last:
 		return Outcome{Result: Late, Job: Job{Seq: m.GetJob().GetSeq()}, State: m.GetState(), Ended: true}
 	case j == nil:
-		return refused(NotFound, nil)
+		return s.refused(NotFound, nil)
 	case byAttempt && !j.current(m.GetAttempt()):
-		return refused(Stale, j)
-	case m.GetFromAsker() && j.handout != nil && j.handout.asker != m.GetReporter():
-		return refused(Stale, j)
+		return s.refused(Stale, j)
+	case m.GetFromAsker() && j.out && s.handouts[j.seq].asker != m.GetReporter():
+		return s.refused(Stale, j)
 	case m.GetFinal():
 		return s.end(j, m.GetState())
-	case j.handout == nil:
+	case !j.out:
 		return s.reportWaiting(j, m)
 	case !byAttempt && m.GetState() == StateWaiting:
 		return s.requeue(j)
@@ -383,13 +383,13 @@ func (s *State) cancel(m *event.JobCancelRequested) Outcome {
 	j := s.find(m.GetJob())
 	switch {
 	case j == nil:
-		return refused(NotFound, nil)
-	case j.handout == nil:
+		return s.refused(NotFound, nil)
+	case !j.out:
 		return s.end(j, StateCancelled)
-	case j.handout.cancelled:
-		return refused(Cancelled, j)
+	case s.handouts[j.seq].cancelled:
+		return s.refused(Cancelled, j)
 	}
-	j.handout.cancelled = true
+	s.handouts[j.seq].cancelled = true
 	return s.in(j, StateCancelled)
 }
 
@@ -397,16 +397,16 @@ func (s *State) cancel(m *event.JobCancelRequested) Outcome {
 // is out, else the oldest.
 func (s *State) find(ref *event.JobRef) *job {
 	if ref.GetJobId() == "" {
-		return s.jobs[ref.GetSeq()]
+		return s.jobs.get(ref.GetSeq())
 	}
 	name := ToName(ref.GetJobId())
 	g := s.groups[name]
 	if g == nil {
-		return s.named[name]
+		return s.jobs.get(s.named[name])
 	}
 	found, ok := g.out.Max()
 	if !ok {
 		found, _ = g.waiting.Min()
 	}
-	return found
+	return s.jobs.get(found)
 }

@@ -39,6 +39,15 @@ func BenchmarkClaim(b *testing.B) {
 	}
 }
 
+// BenchmarkCollect is a cycle of the garbage collector while a million jobs wait.
+func BenchmarkCollect(b *testing.B) {
+	l := waiting(b, 1_000_000)
+	for b.Loop() {
+		runtime.GC()
+	}
+	runtime.KeepAlive(l)
+}
+
 func BenchmarkEncode(b *testing.B) {
 	l := waiting(b, 1_000_000)
 	definition := jobs.Fold()
@@ -66,7 +75,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-func TestWaitingJobTakesLessThan200Bytes(t *testing.T) {
+func TestWaitingJobTakesLessThan250Bytes(t *testing.T) {
 	const n = 200_000
 	heap := func() uint64 {
 		runtime.GC()
@@ -79,7 +88,7 @@ func TestWaitingJobTakesLessThan200Bytes(t *testing.T) {
 	per := float64(heap()-before) / n
 	runtime.KeepAlive(l)
 	t.Logf("%.0f bytes for each waiting job", per)
-	if per > 200 {
-		t.Errorf("a waiting job takes %.0f bytes, want at most 200", per)
+	if per > 250 {
+		t.Errorf("a waiting job takes %.0f bytes, want at most 250", per)
 	}
 }

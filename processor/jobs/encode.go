@@ -7,6 +7,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/uuid"
@@ -31,43 +32,36 @@ type remembered struct {
 
 func encode(s *State) ([]byte, error) {
 	var head bytes.Buffer
-	err := gob.NewEncoder(&head).Encode(remembered{s.last, s.now, s.recent, s.repeats, s.taken, len(s.jobs), len(s.named)})
+	err := gob.NewEncoder(&head).Encode(remembered{s.last, s.now, s.recent, s.repeats, s.taken, s.jobs.len(), len(s.named)})
 	if err != nil {
 		return nil, err
 	}
-	w := writer{b: make([]byte, 0, head.Len()+32*len(s.jobs)+1024)}
+	w := writer{b: make([]byte, 0, head.Len()+32*s.jobs.len()+1024)}
 	w.text(head.String())
-	lanes := s.lanes()
+	lanes := s.orderedLanes()
 	w.number(len(lanes))
 	for _, l := range lanes {
-		w.lane(l)
+		w.lane(s, l)
 	}
-	w.number(s.out.Len())
-	index := make(map[*lane]int, len(lanes))
+	w.number(len(s.handouts))
+	index := make(map[laneID]int, len(lanes))
 	for i, l := range lanes {
-		index[l] = i
+		index[l.id] = i
 	}
-	s.out.Scan(func(j *job) bool {
+	for _, seq := range slices.Sorted(maps.Keys(s.handouts)) {
+		j := s.jobs.get(seq)
 		w.number(index[j.lane])
 		w.job(j)
-		w.handout(j.handout)
-		return true
-	})
+		w.handout(s.handouts[seq])
+	}
 	return w.b, nil
 }
 
-// lanes lists all lanes, in an order of their own.
-func (s *State) lanes() []*lane {
-	var lanes []*lane
-	for _, q := range s.queues {
-		for _, l := range q.lanes {
-			lanes = append(lanes, l)
-		}
-	}
-	slices.SortFunc(lanes, func(a, b *lane) int {
+// orderedLanes lists all lanes, in an order of their own.
+func (s *State) orderedLanes() []*lane {
+	return slices.SortedFunc(maps.Values(s.lanes), func(a, b *lane) int {
 		return cmp.Or(cmp.Compare(a.queue.name, b.queue.name), cmp.Compare(a.String(), b.String()))
 	})
-	return lanes
 }
 
 type writer struct {
@@ -90,7 +84,7 @@ func (w *writer) flag(set bool) {
 	}
 }
 
-func (w *writer) lane(l *lane) {
+func (w *writer) lane(s *State, l *lane) {
 	w.text(l.queue.name)
 	w.number(int(l.queue.family))
 	w.flag(l.held)
@@ -100,8 +94,8 @@ func (w *writer) lane(l *lane) {
 		w.text(name)
 	}
 	w.number(l.waiting.Len())
-	l.waiting.Scan(func(j *job) bool {
-		w.job(j)
+	l.waiting.Scan(func(p place) bool {
+		w.job(s.jobs.get(p.seq))
 		return true
 	})
 }
@@ -141,20 +135,21 @@ func decode(b []byte) (*State, error) {
 	}
 	s := NewState()
 	s.last, s.now, s.recent, s.repeats, s.taken = head.Last, head.Now, head.Recent, head.Repeats, head.Taken
-	s.jobs, s.named = make(map[uint64]*job, head.Jobs), make(map[Name]*job, head.Named)
+	s.jobs, s.named = newShelf(head.Jobs), make(map[Name]uint64, head.Named)
 	lanes := make([]*lane, r.number())
 	for i := range lanes {
 		lanes[i] = r.lane(s)
 	}
 	for range r.number() {
 		l := lanes[r.number()]
-		j := r.job()
-		j.handout = r.handout()
+		j := r.job(s)
+		h := r.handout()
+		j.out = true
+		s.handouts[j.seq] = h
 		l.join(j)
 		l.queue.out++
-		s.out.Load(j)
-		if j.handout.expires != 0 {
-			s.leased.Set(j)
+		if h.expires != 0 {
+			s.leased.Set(leaseEnd{h.expires, j.seq})
 		}
 		s.restore(j)
 	}
@@ -167,24 +162,20 @@ func decode(b []byte) (*State, error) {
 	return s, nil
 }
 
-// restore makes a job known whose lane is settled.
+// restore makes a job known by its name whose lane is settled.
 func (s *State) restore(j *job) {
-	s.jobs[j.seq] = j
 	if j.name == (Name{}) {
 		return
 	}
-	g, other := s.groups[j.name], s.named[j.name]
+	g := s.groups[j.name]
+	other, known := s.named[j.name]
 	switch {
 	case g != nil:
 		g.put(j)
-	case other != nil:
-		delete(s.named, j.name)
-		g = newGroup()
-		g.put(other)
-		g.put(j)
-		s.groups[j.name] = g
+	case known:
+		s.share(j.name, s.jobs.get(other)).put(j)
 	default:
-		s.named[j.name] = j
+		s.named[j.name] = j.seq
 	}
 }
 
@@ -229,28 +220,29 @@ func (r *reader) lane(s *State) *lane {
 	for range r.number() {
 		k.excluded = append(k.excluded, r.text())
 	}
-	l := q.lane(k)
+	l := s.lane(q, k)
 	for range r.number() {
-		j := r.job()
-		j.lane = l
+		j := r.job(s)
+		j.lane = l.id
 		l.jobs++
-		l.waiting.Load(j)
+		l.waiting.Load(j.place())
 		s.restore(j)
 	}
 	return l
 }
 
-func (r *reader) job() *job {
+// job reads a job into the state.
+func (r *reader) job(s *State) *job {
 	r.seq += uint64(r.signed())
 	r.submitted += r.signed()
-	j := &job{
+	j := job{
 		seq: r.seq, submitted: r.submitted, priority: r.signed(), attempt: uint32(r.number()), expiries: uint16(r.number()),
 		attachments: Attachments(r.number()),
 	}
 	if r.flag() {
 		copy(j.name[:], r.raw(len(j.name)))
 	}
-	return j
+	return s.jobs.put(j)
 }
 
 func (r *reader) handout() *handout {

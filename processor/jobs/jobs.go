@@ -125,14 +125,19 @@ type State struct {
 	last   uint64
 	now    int64
 	queues map[string]*queue
-	jobs   map[uint64]*job
-	named  map[Name]*job
+	lanes  map[laneID]*lane
+	// lastLane is the id of the newest lane.
+	lastLane laneID
+	jobs     shelf
+	// named are the jobs with an id that no other live job has, by number; groups those that share one.
+	named  map[Name]uint64
 	groups map[Name]*group
-	// out are the jobs that somebody works on, by number, and leased those with a lease, by its end.
-	out, leased *btree.BTreeG[*job]
-	recent      fold.Recent
-	repeats     fold.Repeats[Outcome]
-	taken       taken
+	// handouts are those of the jobs that somebody works on, by number; leased has the ends of their leases.
+	handouts map[uint64]*handout
+	leased   *btree.BTreeG[leaseEnd]
+	recent   fold.Recent
+	repeats  fold.Repeats[Outcome]
+	taken    taken
 }
 
 // Fold is the jobs' fold.
@@ -149,7 +154,7 @@ func Fold() *fold.Definition[*State, Outcome] {
 // NewState knows no job.
 func NewState() *State {
 	return &State{
-		queues: map[string]*queue{}, jobs: map[uint64]*job{}, named: map[Name]*job{}, groups: map[Name]*group{},
-		out: newTree(bySeq), leased: newTree(byExpiry),
+		queues: map[string]*queue{}, lanes: map[laneID]*lane{}, jobs: newShelf(0), named: map[Name]uint64{}, groups: map[Name]*group{},
+		handouts: map[uint64]*handout{}, leased: newTree(endsFirst),
 	}
 }

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -10,18 +11,19 @@ import (
 	"github.com/millrace/millrace/schemas/event"
 )
 
-// job is a live job. There may be millions: what only a handed-out one needs stands apart.
+// job is a live job. There may be millions: it has no pointers, so that the garbage collector has nothing to follow in
+// them, and what only a handed-out one needs stands apart.
 type job struct {
-	seq       uint64
-	lane      *lane
-	priority  int64
-	name      Name
-	submitted int64
-	// handout is nil while the job waits.
-	handout     *handout
+	seq         uint64
+	priority    int64
+	name        Name
+	submitted   int64
+	lane        laneID
 	attempt     uint32
 	expiries    uint16
 	attachments Attachments
+	// out says that the job is handed out: State.handouts has it then.
+	out bool
 }
 
 // handout is what is known of a job that is out.
@@ -51,9 +53,42 @@ type queue struct {
 type lane struct {
 	queue *queue
 	laneKey
-	waiting *btree.BTreeG[*job]
+	id      laneID
+	waiting *btree.BTreeG[place]
 	// jobs counts the live jobs, waiting or out.
 	jobs int
+}
+
+// laneID stands for a lane in its jobs.
+type laneID uint32
+
+// place is where a job stands in its lane.
+type place struct {
+	priority int64
+	seq      uint64
+}
+
+func (j *job) place() place { return place{j.priority, j.seq} }
+
+// goesFirst is the order of a queue.
+func goesFirst(a, b place) bool {
+	if a.priority != b.priority {
+		return a.priority > b.priority
+	}
+	return a.seq < b.seq
+}
+
+// leaseEnd is when a lease ends, and whose.
+type leaseEnd struct {
+	expires int64
+	seq     uint64
+}
+
+func endsFirst(a, b leaseEnd) bool {
+	if a.expires != b.expires {
+		return a.expires < b.expires
+	}
+	return a.seq < b.seq
 }
 
 // laneKey says who may have a lane's jobs.
@@ -80,25 +115,8 @@ func (k laneKey) String() string {
 // treeDegree keeps nodes small: a claim moves a node's items.
 const treeDegree = 32
 
-func newTree(less func(a, b *job) bool) *btree.BTreeG[*job] {
+func newTree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
 	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: treeDegree})
-}
-
-func bySeq(a, b *job) bool { return a.seq < b.seq }
-
-// goesFirst is the order of a queue.
-func goesFirst(a, b *job) bool {
-	if a.priority != b.priority {
-		return a.priority > b.priority
-	}
-	return a.seq < b.seq
-}
-
-func byExpiry(a, b *job) bool {
-	if a.handout.expires != b.handout.expires {
-		return a.handout.expires < b.handout.expires
-	}
-	return a.seq < b.seq
 }
 
 func (s *State) queue(name string, family event.JobFamily) *queue {
@@ -110,12 +128,14 @@ func (s *State) queue(name string, family event.JobFamily) *queue {
 	return q
 }
 
-func (q *queue) lane(k laneKey) *lane {
+// lane gives a queue's lane.
+func (s *State) lane(q *queue, k laneKey) *lane {
 	name := k.String()
 	l := q.lanes[name]
 	if l == nil {
-		l = &lane{queue: q, laneKey: k, waiting: newTree(goesFirst)}
-		q.lanes[name] = l
+		s.lastLane++
+		l = &lane{queue: q, laneKey: k, id: s.lastLane, waiting: newTree(goesFirst)}
+		q.lanes[name], s.lanes[l.id] = l, l
 	}
 	return l
 }
@@ -129,23 +149,24 @@ func (q *queue) waiting() (n uint64) {
 
 // join makes a job one of a lane.
 func (l *lane) join(j *job) {
-	j.lane = l
+	j.lane = l.id
 	l.jobs++
-	if j.handout == nil {
-		l.waiting.Set(j)
+	if !j.out {
+		l.waiting.Set(j.place())
 	}
 }
 
 // leave takes a job out of its lane; empty lanes and queues are forgotten.
 func (s *State) leave(j *job) {
-	l := j.lane
-	if j.handout == nil {
-		l.waiting.Delete(j)
+	l := s.lanes[j.lane]
+	if !j.out {
+		l.waiting.Delete(j.place())
 	}
 	if l.jobs--; l.jobs > 0 {
 		return
 	}
 	delete(l.queue.lanes, l.String())
+	delete(s.lanes, l.id)
 	if len(l.queue.lanes) == 0 {
 		delete(s.queues, l.queue.name)
 	}
@@ -153,33 +174,38 @@ func (s *State) leave(j *job) {
 
 // move brings a job into the lane of its queue that fits.
 func (s *State) move(j *job, held, second bool) {
-	from := j.lane
+	from := s.lanes[j.lane]
 	if from.held == held && from.second == second {
 		return
 	}
-	to := from.queue.lane(laneKey{held: held, second: second, excluded: from.excluded})
+	to := s.lane(from.queue, laneKey{held: held, second: second, excluded: from.excluded})
 	s.leave(j)
 	to.join(j)
 }
 
-// group are the live jobs that share an id.
+// second moves a job to those of its lane that go second, or from there.
+func (s *State) second(j *job, second bool) { s.move(j, s.lanes[j.lane].held, second) }
+
+// group are the live jobs that share an id, by their numbers.
 type group struct {
-	waiting, out *btree.BTreeG[*job]
-	// front is the waiting one that goes first on the path where an id is one live job; nil while one is out.
-	front *job
+	waiting, out *btree.BTreeG[uint64]
+	// front is the waiting one that goes first on the path where an id is one live job; 0 while one is out.
+	front uint64
 }
 
-func newGroup() *group { return &group{waiting: newTree(bySeq), out: newTree(bySeq)} }
+func newGroup() *group {
+	return &group{waiting: newTree(cmp.Less[uint64]), out: newTree(cmp.Less[uint64])}
+}
 
 // put files a job by whether it waits.
 func (g *group) put(j *job) {
-	if j.handout == nil {
-		g.out.Delete(j)
-		g.waiting.Set(j)
+	if j.out {
+		g.waiting.Delete(j.seq)
+		g.out.Set(j.seq)
 		return
 	}
-	g.waiting.Delete(j)
-	g.out.Set(j)
+	g.out.Delete(j.seq)
+	g.waiting.Set(j.seq)
 }
 
 // enlist makes a new job known by its name.
@@ -188,20 +214,26 @@ func (s *State) enlist(j *job) {
 		return
 	}
 	g := s.groups[j.name]
-	if other := s.named[j.name]; g == nil && other == nil {
-		s.named[j.name] = j
+	if other, known := s.named[j.name]; g == nil && !known {
+		s.named[j.name] = j.seq
 		return
 	} else if g == nil {
-		delete(s.named, j.name)
-		g = newGroup()
-		s.groups[j.name] = g
-		g.put(other)
+		g = s.share(j.name, s.jobs.get(other))
 		g.front = g.first()
-		s.move(other, other.lane.held, other != g.front)
+		s.second(s.jobs.get(other), g.front != other)
 	}
 	g.put(j)
-	s.move(j, j.lane.held, true)
+	s.second(j, true)
 	s.settle(g)
+}
+
+// share makes a group of a name that one job had.
+func (s *State) share(name Name, j *job) *group {
+	delete(s.named, name)
+	g := newGroup()
+	s.groups[name] = g
+	g.put(j)
+	return g
 }
 
 // strike forgets a job's name.
@@ -211,10 +243,10 @@ func (s *State) strike(j *job) {
 		delete(s.named, j.name)
 		return
 	}
-	g.waiting.Delete(j)
-	g.out.Delete(j)
-	if g.front == j {
-		g.front = nil
+	g.waiting.Delete(j.seq)
+	g.out.Delete(j.seq)
+	if g.front == j.seq {
+		g.front = 0
 	}
 	s.settle(g)
 	if g.waiting.Len()+g.out.Len() > 1 {
@@ -225,14 +257,14 @@ func (s *State) strike(j *job) {
 	if !ok {
 		last, _ = g.out.Min()
 	}
-	s.move(last, last.lane.held, false)
+	s.second(s.jobs.get(last), false)
 	s.named[j.name] = last
 }
 
-// first is the waiting job of a group that is to go first; nil while one is out.
-func (g *group) first() *job {
+// first is the waiting job of a group that is to go first; 0 while one is out.
+func (g *group) first() uint64 {
 	if g.out.Len() > 0 {
-		return nil
+		return 0
 	}
 	first, _ := g.waiting.Min()
 	return first
@@ -252,11 +284,11 @@ func (s *State) settle(g *group) {
 	if front == g.front {
 		return
 	}
-	if g.front != nil {
-		s.move(g.front, g.front.lane.held, true)
+	if g.front != 0 {
+		s.second(s.jobs.get(g.front), true)
 	}
-	if front != nil {
-		s.move(front, front.lane.held, false)
+	if front != 0 {
+		s.second(s.jobs.get(front), false)
 	}
 	g.front = front
 }
@@ -271,7 +303,8 @@ func (l *lane) mayHave(asker string, oneOfID bool) bool {
 }
 
 // best gives the job that a claim over queues gets; nil when there is none.
-func (s *State) best(queues []string, asker string, oneOfID bool) (best *job) {
+func (s *State) best(queues []string, asker string, oneOfID bool) *job {
+	var best place
 	for _, name := range queues {
 		q := s.queues[name]
 		if q == nil {
@@ -281,10 +314,10 @@ func (s *State) best(queues []string, asker string, oneOfID bool) (best *job) {
 			if !l.mayHave(asker, oneOfID) {
 				continue
 			}
-			if first, ok := l.waiting.Min(); ok && (best == nil || goesFirst(first, best)) {
+			if first, ok := l.waiting.Min(); ok && (best.seq == 0 || goesFirst(first, best)) {
 				best = first
 			}
 		}
 	}
-	return best
+	return s.jobs.get(best.seq)
 }

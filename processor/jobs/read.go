@@ -12,13 +12,13 @@ import (
 )
 
 // show copies what callers may see of a job.
-func (j *job) show() Job {
-	q := j.lane.queue
+func (s *State) show(j *job) Job {
+	q := s.lanes[j.lane].queue
 	shown := Job{
 		Seq: j.seq, Family: q.family, Queue: q.name, Name: j.name, Priority: j.priority, Submitted: j.submitted,
 		Attempt: j.attempt, Attachments: j.attachments,
 	}
-	if h := j.handout; h != nil {
+	if h := s.handouts[j.seq]; j.out {
 		shown.Out, shown.Cancelled, shown.Asker, shown.Claim = true, h.cancelled, h.asker, h.claim
 		shown.Since, shown.Expires, shown.Lease, shown.ByAnyCall = h.since, h.expires, h.duration, h.byAnyCall
 	}
@@ -34,7 +34,7 @@ func (s *State) Find(ref *event.JobRef) (Job, bool) {
 	if j == nil {
 		return Job{}, false
 	}
-	return j.show(), true
+	return s.show(j), true
 }
 
 // Candidate says whether a claim would get a job now, so that nothing is appended while there is none.
@@ -60,14 +60,14 @@ func (s *State) Exclusions(queue string, excluded []string) (sets int, known boo
 // Ahead gives the number of jobs that go before a waiting one in its queue, held ones too; false when it does not wait.
 func (s *State) Ahead(ref *event.JobRef) (int, bool) {
 	j := s.find(ref)
-	if j == nil || j.handout != nil {
+	if j == nil || j.out {
 		return 0, false
 	}
 	ahead := 0
-	for _, l := range j.lane.queue.lanes {
+	for _, l := range s.lanes[j.lane].queue.lanes {
 		ahead += sort.Search(l.waiting.Len(), func(i int) bool {
 			other, _ := l.waiting.GetAt(i)
-			return !goesFirst(other, j)
+			return !goesFirst(other, j.place())
 		})
 	}
 	return ahead, true
@@ -79,24 +79,24 @@ func (s *State) Next(queue string, n int) []uint64 {
 	if q == nil {
 		return nil
 	}
-	var first []*job
+	var first []place
 	for _, l := range q.lanes {
 		if l.held {
 			continue
 		}
 		left := n
-		l.waiting.Scan(func(j *job) bool {
-			first = append(first, j)
+		l.waiting.Scan(func(p place) bool {
+			first = append(first, p)
 			left--
 			return left > 0
 		})
 	}
-	slices.SortFunc(first, func(a, b *job) int {
+	slices.SortFunc(first, func(a, b place) int {
 		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.seq, b.seq))
 	})
 	seqs := make([]uint64, 0, n)
-	for _, j := range first[:min(n, len(first))] {
-		seqs = append(seqs, j.seq)
+	for _, p := range first[:min(n, len(first))] {
+		seqs = append(seqs, p.seq)
 	}
 	return seqs
 }
@@ -104,11 +104,11 @@ func (s *State) Next(queue string, n int) []uint64 {
 // Due gives up to n hand-outs whose lease has ended by a time, in Unix milliseconds, earliest first.
 func (s *State) Due(now int64, n int) []Job {
 	var due []Job
-	s.leased.Scan(func(j *job) bool {
-		if len(due) == n || j.handout.expires > now {
+	s.leased.Scan(func(end leaseEnd) bool {
+		if len(due) == n || end.expires > now {
 			return false
 		}
-		due = append(due, j.show())
+		due = append(due, s.show(s.jobs.get(end.seq)))
 		return true
 	})
 	return due
@@ -116,13 +116,12 @@ func (s *State) Due(now int64, n int) []Job {
 
 // Claimed gives the job that is out by a claim.
 func (s *State) Claimed(claim uuid.UUID) (found Job, ok bool) {
-	s.out.Scan(func(j *job) bool {
-		if ok = j.handout.claim == claim; ok {
-			found = j.show()
+	for seq, h := range s.handouts {
+		if h.claim == claim {
+			return s.show(s.jobs.get(seq)), true
 		}
-		return !ok
-	})
-	return found, ok
+	}
+	return Job{}, false
 }
 
 // Depth counts the jobs of a queue that wait, and those that are out.
@@ -147,7 +146,7 @@ func (s *State) Queue(name string) Queue {
 	if q == nil {
 		return Queue{}
 	}
-	return Queue{Waiting: q.waiting(), Out: q.out, Oldest: q.oldest()}
+	return Queue{Waiting: q.waiting(), Out: q.out, Oldest: s.oldest(q)}
 }
 
 // maxPriorities bounds the priorities that are looked at for the oldest job of a lane, highest first. Those who use more
@@ -155,17 +154,17 @@ func (s *State) Queue(name string) Queue {
 const maxPriorities = 1000
 
 // oldest is when the job was submitted that has waited longest; 0 when none waits. Within a priority it is the first one.
-func (q *queue) oldest() (oldest int64) {
+func (s *State) oldest(q *queue) (oldest int64) {
 	for _, l := range q.lanes {
 		first, more := l.waiting.Min()
 		for n := 0; more && n < maxPriorities; n++ {
-			if oldest == 0 || first.submitted < oldest {
-				oldest = first.submitted
+			if submitted := s.jobs.get(first.seq).submitted; oldest == 0 || submitted < oldest {
+				oldest = submitted
 			}
-			last := &job{priority: first.priority, seq: math.MaxUint64}
+			last := place{first.priority, math.MaxUint64}
 			more = false
-			l.waiting.Ascend(last, func(j *job) bool {
-				first, more = j, true
+			l.waiting.Ascend(last, func(p place) bool {
+				first, more = p, true
 				return false
 			})
 		}
