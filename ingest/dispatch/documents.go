@@ -1,13 +1,13 @@
 package dispatch
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/singleflight"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/processor/jobs"
 	"github.com/millrace/millrace/schemas/document"
@@ -38,78 +38,82 @@ type Documents struct {
 	packer *document.Packer
 	flight singleflight.Group
 
-	mu    sync.Mutex
-	kept  map[uint64]*list.Element
-	age   *list.List // of keptSubmission, oldest first
+	mu sync.Mutex
+	// kept are encoded events, one piece of memory each: there may be so many that the garbage collector minds.
+	kept map[uint64][]byte
+	// age lists the jobs of kept, oldest first, and some that were taken since.
+	age   []uint64
 	bytes int
-}
-
-type keptSubmission struct {
-	seq        uint64
-	submission *Submission
-	bytes      int
 }
 
 // NewDocuments keeps submissions of limit bytes at hand.
 func NewDocuments(limit int, find Find, packer *document.Packer) *Documents {
-	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64]*list.Element{}, age: list.New()}
+	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64][]byte{}}
 }
+
+// submitted is the type of the events that are kept.
+var submitted = string((&event.JobSubmitted{}).ProtoReflect().Descriptor().FullName())
 
 // Watch is for fold.Replica.Watch: it keeps what comes by.
 func (d *Documents) Watch(record *eventlog.Record, outcome jobs.Outcome) {
-	if outcome.Result != jobs.Done || outcome.Repeated || outcome.Count != 1 || outcome.Job.Attempt != 0 || outcome.Ended {
-		return
-	}
-	message, err := record.Decode()
-	if m, ok := message.(*event.JobSubmitted); ok && err == nil {
-		d.keep(outcome.Job.Seq, &Submission{
-			JobID: m.GetJobId(), Document: m.GetDocument(), Owner: m.GetOwner(), Submitter: m.GetSealedSubmitter(),
-		})
+	if record.Type == submitted && outcome.Result == jobs.Done && !outcome.Repeated {
+		d.keep(outcome.Job.Seq, record.Data)
 	}
 }
 
-func (d *Documents) keep(seq uint64, s *Submission) {
+func (d *Documents) keep(seq uint64, encoded []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.kept[seq]; known {
 		return
 	}
-	size := len(s.JobID) + len(s.Document.GetInline()) + len(s.Owner) + len(s.Submitter) + 256
-	d.kept[seq] = d.age.PushBack(keptSubmission{seq, s, size})
-	d.bytes += size
-	for d.bytes > d.limit && d.age.Len() > 1 {
-		d.drop(d.age.Front())
+	d.kept[seq] = encoded
+	d.age = append(d.age, seq)
+	d.bytes += size(encoded)
+	for d.bytes > d.limit && len(d.kept) > 1 {
+		d.drop(d.age[0])
+		d.age = d.age[1:]
+	}
+	if len(d.age) > 2*len(d.kept)+readAhead {
+		d.age = slices.DeleteFunc(d.age, func(seq uint64) bool { return d.kept[seq] == nil })
 	}
 }
 
-func (d *Documents) drop(e *list.Element) {
-	k, _ := d.age.Remove(e).(keptSubmission)
-	delete(d.kept, k.seq)
-	d.bytes -= k.bytes
+// size is about the memory that an event takes here.
+func size(encoded []byte) int { return len(encoded) + 64 }
+
+func (d *Documents) drop(seq uint64) {
+	if encoded, known := d.kept[seq]; known {
+		delete(d.kept, seq)
+		d.bytes -= size(encoded)
+	}
 }
 
 // take gives a submission that is at hand, and keeps it no longer: few jobs are handed out twice.
-func (d *Documents) take(seq uint64) *Submission {
+func (d *Documents) take(seq uint64) (*Submission, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	e := d.kept[seq]
-	if e == nil {
-		return nil
+	encoded, known := d.kept[seq]
+	d.drop(seq)
+	d.mu.Unlock()
+	if !known {
+		return nil, nil
 	}
-	k, _ := e.Value.(keptSubmission)
-	d.drop(e)
-	return k.submission
+	var m event.JobSubmitted
+	if err := proto.Unmarshal(encoded, &m); err != nil {
+		return nil, fmt.Errorf("decode what was submitted for job %d: %w", seq, err)
+	}
+	return &Submission{JobID: m.GetJobId(), Document: m.GetDocument(), Owner: m.GetOwner(), Submitter: m.GetSealedSubmitter()}, nil
 }
 
 // Get gives what was submitted for a job. next lists the jobs of a queue that will be asked for next.
 func (d *Documents) Get(ctx context.Context, job jobs.Job, next func(queue string, n int) []uint64) (*Submission, error) {
-	if s := d.take(job.Seq); s != nil {
-		return s, nil
+	if s, err := d.take(job.Seq); s != nil || err != nil {
+		return s, err
 	}
 	_, err, _ := d.flight.Do(job.Queue, func() (any, error) { return nil, d.read(ctx, job, next(job.Queue, readAhead)) })
 	if err == nil {
-		if s := d.take(job.Seq); s != nil {
-			return s, nil
+		if s, err := d.take(job.Seq); s != nil || err != nil {
+			return s, err
 		}
 	}
 	// Somebody else's flight was over before this job was asked for, or its asker has gone.
@@ -127,9 +131,15 @@ func (d *Documents) read(ctx context.Context, job jobs.Job, others []uint64) err
 	}
 	// What is asked for first is kept last: too many are dropped from the other end.
 	for _, seq := range slices.Backward(append([]uint64{job.Seq}, others...)) {
-		if s := found[seq]; s != nil {
-			d.keep(seq, s)
+		s := found[seq]
+		if s == nil {
+			continue
 		}
+		encoded, err := proto.Marshal(&event.JobSubmitted{JobId: s.JobID, Document: s.Document, Owner: s.Owner, SealedSubmitter: s.Submitter})
+		if err != nil {
+			return fmt.Errorf("keep what was submitted for job %d: %w", seq, err)
+		}
+		d.keep(seq, encoded)
 	}
 	return nil
 }
