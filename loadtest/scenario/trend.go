@@ -29,8 +29,10 @@ type trend struct {
 	// Resolutions are asked for one after the other: hour, day or week. Span is how much time one trend shows.
 	Resolutions []string      `yaml:"resolutions"`
 	Span        time.Duration `yaml:"span"`
-	// Requests is how many trends each turn asks for, each of them another one.
+	// Requests is how many trends each turn asks for: first another one each time, then the last Repeats of them again and
+	// again, which are to fit into the cache.
 	Requests    int   `yaml:"requests"`
+	Repeats     int   `yaml:"repeats"`
 	Connections []int `yaml:"connections"`
 }
 
@@ -40,6 +42,7 @@ var resolutions = map[string]uint32{"hour": 3600, "day": 24 * 3600, "week": 7 * 
 func (t *trend) validate() error {
 	errs := []error{
 		apart(&t.Common), between("series", t.Series, 1, 100_000), between("requests", t.Requests, 1, 1_000_000),
+		between("repeats", t.Repeats, 1, t.Requests),
 		between("number of connections", len(t.Connections), 1, 10), between("number of resolutions", len(t.Resolutions), 1, 3),
 	}
 	for _, name := range t.Resolutions {
@@ -74,7 +77,7 @@ func (t *trend) run(l *lab) error {
 	if err := t.fill(l, engines, grid); err != nil {
 		return err
 	}
-	m := &trendMeasurement{lab: l, engines: engines, grid: grid, span: t.Span, random: rand.New(rand.NewPCG(l.seed, 4))}
+	m := &trendMeasurement{lab: l, engines: engines, grid: grid, span: t.Span, requests: t.Requests, repeats: t.Repeats, random: rand.New(rand.NewPCG(l.seed, 4))}
 	if m.database, err = engines.Projections(l.ctx); err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func (t *trend) run(l *lab) error {
 			return err
 		}
 		for _, connections := range t.Connections {
-			if err := m.measure(resolution, connections, t.Requests, table); err != nil {
+			if err := m.measure(resolution, connections, table); err != nil {
 				return err
 			}
 		}
@@ -117,13 +120,15 @@ type trendMeasurement struct {
 	database string
 	grid     *direct.Grid
 	span     time.Duration
+	requests int
+	repeats  int
 	random   *rand.Rand
 	// asked counts the requests: no two are the same, unless they are meant to be.
 	asked int
 }
 
-// requests gives requests that were never made: each of a series at random, with a range of its own.
-func (m *trendMeasurement) requests(resolution string, n int) []direct.TrendRequest {
+// fresh gives requests that were never made: each of a series at random, with a range of its own.
+func (m *trendMeasurement) fresh(resolution string, n int) []direct.TrendRequest {
 	list := make([]direct.TrendRequest, n)
 	free := max(1, int64(m.grid.End().Sub(m.grid.Start)-m.span)/int64(time.Second))
 	for i := range list {
@@ -148,7 +153,7 @@ func path(r direct.TrendRequest, resolution string) string {
 func (m *trendMeasurement) compare(resolution string) error {
 	const some = 20
 	differ, points := 0, 0
-	for _, request := range m.requests(resolution, some) {
+	for _, request := range m.fresh(resolution, some) {
 		sql, err := m.engines.Trend(m.lab.ctx, m.database, request)
 		if err != nil {
 			return err
@@ -193,39 +198,58 @@ func (m *trendMeasurement) get(conn *wire.Conn, path string) ([]byte, error) {
 	return answer.Body, err
 }
 
-// measure asks for trends that were never asked for, for the same ones again, and by SQL.
-func (m *trendMeasurement) measure(resolution string, connections, requests int, table *report.Table) error {
-	fresh := m.requests(resolution, requests)
-	paths := make([]string, len(fresh))
+// measure asks for trends that were never asked for, for the last of them again and again, and by SQL.
+func (m *trendMeasurement) measure(resolution string, connections int, table *report.Table) error {
+	fresh, other := m.fresh(resolution, m.requests), m.fresh(resolution, m.requests)
+	paths, repeated := make([]string, m.requests), make([]string, m.requests)
 	for i := range fresh {
 		paths[i] = path(fresh[i], resolution)
 	}
-	other := m.requests(resolution, requests)
-	for _, way := range []struct {
-		name, figure string
-		open         load.Opener
-	}{
-		{"uncached", "uncached", m.api(paths)}, {"cached", "cached", m.api(paths)},
-		{"same SQL", "sql", func(ctx context.Context, _ int) (func(int) error, func(), error) {
-			return func(i int) error {
-				_, err := m.engines.Trend(ctx, m.database, other[i])
-				return err
-			}, func() {}, nil
-		}},
-	} {
-		m.lab.progress.Phase(fmt.Sprintf("trends by %s, %s, %d connections", resolution, way.name, connections), nil)
-		round, err := load.Closed{Senders: connections, Requests: requests}.Run(m.lab.ctx, way.open)
+	for i := range repeated {
+		repeated[i] = paths[m.requests-m.repeats+i%m.repeats]
+	}
+	turn := func(name, figure string, open load.Opener) error {
+		m.lab.progress.Phase(fmt.Sprintf("trends by %s, %s, %d connections", resolution, name, connections), nil)
+		round, err := load.Closed{Senders: connections, Requests: m.requests}.Run(m.lab.ctx, open)
 		if err != nil {
 			return err
 		}
 		times := round.Latencies.Summary()
-		table.Row(resolution, strconv.Itoa(connections), way.name, strconv.Itoa(round.Requests), fmt.Sprintf("%.0f", round.Rate()),
+		table.Row(resolution, strconv.Itoa(connections), name, strconv.Itoa(round.Requests), fmt.Sprintf("%.0f", round.Rate()),
 			fmt.Sprintf("%.2f", times.P50), fmt.Sprintf("%.2f", times.P99), fmt.Sprintf("%.2f", times.Max))
-		figure := fmt.Sprintf("trend.%s.%d.%s", resolution, connections, way.figure)
+		figure = fmt.Sprintf("trend.%s.%d.%s", resolution, connections, figure)
 		m.lab.result.Figure(figure+".p50", times.P50, "ms")
 		m.lab.result.Figure(figure+".p99", times.P99, "ms")
+		return nil
 	}
-	return nil
+	if err := turn("uncached", "uncached", m.api(paths)); err != nil {
+		return err
+	}
+	before, err := m.computed()
+	if err != nil {
+		return err
+	}
+	if err := turn("cached", "cached", m.api(repeated)); err != nil {
+		return err
+	}
+	after, err := m.computed()
+	if err != nil {
+		return err
+	}
+	m.lab.result.Promise(fmt.Sprintf("repeated trends by %s ask ClickHouse nothing, %d connections", resolution, connections), after == before, nil,
+		"%d requests for %d trends, %.0f computed", m.requests, m.repeats, after-before)
+	return turn("same SQL", "sql", func(ctx context.Context, _ int) (func(int) error, func(), error) {
+		return func(i int) error {
+			_, err := m.engines.Trend(ctx, m.database, other[i])
+			return err
+		}, func() {}, nil
+	})
+}
+
+// computed is how many answers the target has not had from a cache so far.
+func (m *trendMeasurement) computed() (float64, error) {
+	answers, err := m.lab.target.Counters(m.lab.ctx, "millrace_cache_requests_total", "from")
+	return answers["computed"], err
 }
 
 func (m *trendMeasurement) api(paths []string) load.Opener {
