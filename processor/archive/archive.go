@@ -24,7 +24,7 @@ type Archive struct {
 
 // New gives the archive in a database.
 func New(db *clickhouse.DB) *Archive {
-	return &Archive{db: db, table: "`" + db.Name + "`.event_log"}
+	return &Archive{db: db, table: "`" + db.Name + "`." + tableName}
 }
 
 // Epoch gives the number of a log among the logs of this installation: the one it was archived under, or the next.
@@ -55,7 +55,11 @@ func (a *Archive) End(ctx context.Context, partition eventlog.Partition) (eventl
 	return place, nil
 }
 
-const columns = "epoch, log_id, topic, partition, offset, log_time, event_id, type, key, headers, value"
+// tableName and columns are where records are kept.
+const (
+	tableName = "event_log"
+	columns   = "epoch, log_id, topic, partition, offset, log_time, event_id, type, key, headers, value"
+)
 
 // One query of Read asks for as many records as held about chunkBytes in the one before: bounded memory, few queries.
 const (
@@ -202,25 +206,25 @@ func toHeaders(tuples [][]any) []kafka.Header {
 	return headers
 }
 
-// Write archives records under a deduplication token.
-func (a *Archive) Write(ctx context.Context, epoch uint32, logID, token string, records []eventlog.Record) error {
-	batch, err := a.db.Insert(ctx, a.table, columns, token)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = batch.Close() }()
-	for i := range records {
-		if err := appendRecord(batch, epoch, logID, &records[i]); err != nil {
-			return fmt.Errorf("archive %s at %d: %w", records[i].Partition, records[i].Offset, err)
-		}
-	}
-	if err := batch.Send(); err != nil {
-		return fmt.Errorf("archive %d records: %w", len(records), err)
-	}
-	return nil
+// Write archives records under a deduplication token. After a failure they may be written again under the same one; again
+// says that this may be so.
+func (a *Archive) Write(ctx context.Context, epoch uint32, logID, token string, records []eventlog.Record, again bool) error {
+	return a.db.InsertOnce(ctx, clickhouse.Block{
+		Database: a.db.Name, Table: tableName, Columns: columns, Token: token,
+		Fill: func(batch driver.Batch) error {
+			for i := range records {
+				if err := batch.Append(row(epoch, logID, &records[i])...); err != nil {
+					return fmt.Errorf("archive %s at %d: %w", records[i].Partition, records[i].Offset, err)
+				}
+			}
+			return nil
+		},
+		Witnesses: func() [][]any { return [][]any{row(epoch, logID, &records[0])} },
+	}, again)
 }
 
-func appendRecord(batch driver.Batch, epoch uint32, logID string, r *eventlog.Record) error {
+// row is a record in the order of columns.
+func row(epoch uint32, logID string, r *eventlog.Record) []any {
 	headers := make([][]any, len(r.Headers))
 	for i, h := range r.Headers {
 		headers[i] = []any{h.Key, string(h.Value)}
@@ -229,8 +233,9 @@ func appendRecord(batch driver.Batch, epoch uint32, logID string, r *eventlog.Re
 	if r.Malformed != nil {
 		id = uuid.Nil
 	}
-	return batch.Append(epoch, logID, r.Partition.Topic, uint16(r.Partition.ID), r.Offset, r.LogTime, id, r.Type,
-		string(r.Key), headers, stringOf(r.Data))
+	return []any{
+		epoch, logID, r.Partition.Topic, uint16(r.Partition.ID), r.Offset, r.LogTime, id, r.Type, string(r.Key), headers, stringOf(r.Data),
+	}
 }
 
 // stringOf lends bytes to the driver, which copies them at once, without a copy of our own.

@@ -35,7 +35,7 @@ func some(partition eventlog.Partition, from, n int64) []eventlog.Record {
 
 func (a *Archive) mustWrite(t *testing.T, epoch uint32, records []eventlog.Record) {
 	t.Helper()
-	if err := a.Write(t.Context(), epoch, fmt.Sprint("log", epoch), uuid.NewString(), records); err != nil {
+	if err := a.Write(t.Context(), epoch, fmt.Sprint("log", epoch), uuid.NewString(), records, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -63,6 +63,30 @@ func (a *Archive) mustRead(t *testing.T, from, until eventlog.Place) []chunk {
 		t.Fatal(err)
 	}
 	return chunks
+}
+
+// See clickhouse.DB.InsertOnce. A mutation takes the rows away, and the token stays known.
+func TestRecordsThatClickHouseLostAlthoughItKnowsTheirTokenAreArchivedByTheNextTry(t *testing.T) {
+	a := open(t)
+	records := some(runs0, 0, 30)
+	write := func(again bool) {
+		t.Helper()
+		if err := a.Write(t.Context(), 1, "log1", "token", records, again); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(false)
+	if err := a.db.Exec(t.Context(), "ALTER TABLE "+a.table+" DELETE WHERE 1 SETTINGS mutations_sync = 1"); err != nil {
+		t.Fatal(err)
+	}
+	write(true)
+	write(true)
+	if diff := cmp.Diff([]chunk{{1, records}}, a.mustRead(t, eventlog.Place{}, eventlog.Place{}), cmp.AllowUnexported(chunk{})); diff != "" {
+		t.Errorf("-written +read:\n%s", diff)
+	}
+	if n, err := a.Count(t.Context()); err != nil || n != 30 {
+		t.Errorf("%d records are stored, %v; want 30", n, err)
+	}
 }
 
 func TestWhatIsReadBackIsWhatWasArchivedLogByLog(t *testing.T) {

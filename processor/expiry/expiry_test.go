@@ -72,7 +72,7 @@ func (s *site) keep() {
 			records, err := s.client.Fetch(s.t.Context(), partition, s.archived[partition], 1<<20)
 			if err == nil && len(records) > 0 {
 				s.archived[partition] = records[len(records)-1].Offset + 1
-				err = s.archive.Write(s.t.Context(), 1, s.client.LogID, partition.String()+records[0].ID.String(), records)
+				err = s.archive.Write(s.t.Context(), 1, s.client.LogID, partition.String()+records[0].ID.String(), records, false)
 			}
 			if err != nil {
 				s.t.Fatal(err)

@@ -84,7 +84,7 @@ func newSite(t *testing.T, random *rand.Rand) *site {
 
 func (s *site) write(t *testing.T, epoch uint32, records []eventlog.Record) {
 	t.Helper()
-	if err := s.archive.Write(t.Context(), epoch, fmt.Sprint("log", epoch), uuid.NewString(), records); err != nil {
+	if err := s.archive.Write(t.Context(), epoch, fmt.Sprint("log", epoch), uuid.NewString(), records, false); err != nil {
 		t.Fatal(err)
 	}
 }

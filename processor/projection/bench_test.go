@@ -75,7 +75,7 @@ func BenchmarkWriteMetrics(b *testing.B) {
 		messages, records := sampleEvents(round)
 		started, cpuStarted := time.Now(), cpuSeconds()
 		fillBatch(b, batch, messages, records)
-		if err := w.Write(context.Background(), batch, uuid.NewString()); err != nil {
+		if err := w.Write(context.Background(), batch, uuid.NewString(), false); err != nil {
 			b.Fatal(err)
 		}
 		ours, cpu = ours+time.Since(started), cpu+cpuSeconds()-cpuStarted
@@ -158,7 +158,7 @@ func BenchmarkWriteRuns(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				if err := w.Write(context.Background(), batch, uuid.NewString()); err != nil {
+				if err := w.Write(context.Background(), batch, uuid.NewString(), false); err != nil {
 					b.Fatal(err)
 				}
 				runs, rows = runs+len(uploads), rows+batch.Rows()

@@ -20,7 +20,7 @@ func TestAWeekThatIsTooLargeStopsNothingAndIsComputedWhenThereIsMemory(t *testin
 	}
 	w := NewWriter(db, 1)
 	w.trendMemory, w.weekMemory = 32<<20, 32<<20
-	if err := w.Write(context.Background(), b, "a"); err != nil {
+	if err := w.Write(context.Background(), b, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	if trends := readTrends(t, db); len(trends) != 3 || trends[0].metric != "small" || notes(t, db) != 1 {

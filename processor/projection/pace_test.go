@@ -114,7 +114,7 @@ func TestPostponedTrendsAreCompletedByWhoeverAsks(t *testing.T) {
 			}
 			tire(w, b, time.Hour)
 			for range 2 { // the second is another try of the same batch
-				if err := w.Write(context.Background(), b, "b"); err != nil {
+				if err := w.Write(context.Background(), b, "b", false); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -166,7 +166,7 @@ func TestRunLeavesAWeekAloneWhileItRests(t *testing.T) {
 		}
 	}
 	tire(w, b, time.Hour)
-	if err := w.Write(context.Background(), b, "a"); err != nil {
+	if err := w.Write(context.Background(), b, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	before := notes(t, db)
@@ -191,7 +191,7 @@ func TestStatementOverItsMemoryIsTriedAgainInParts(t *testing.T) {
 	}
 	w := NewWriter(db, 1)
 	w.trendMemory = 16 << 20
-	if err := w.Write(context.Background(), b, "a"); err != nil {
+	if err := w.Write(context.Background(), b, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	trends := readTrends(t, db)

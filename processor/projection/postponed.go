@@ -10,6 +10,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/schemas/clickhouse"
 )
 
 var postponedTable = table{"postponed_trends", "machine_id, config_id, branch_id, metric, week, note_id"}
@@ -21,14 +23,17 @@ func (w *Writer) postpone(ctx context.Context, hours []touchedHour) error {
 	}
 	weeks, _ := firstWeeks(hours, len(hours))
 	// Another try may postpone other weeks, so each has a token of its own.
-	err := w.insert(ctx, postponedTable, uuid.NewString(), func(batch driver.Batch) error {
-		for _, p := range weeks {
-			if err := batch.Append(p.Machine, p.Config, p.Branch, p.Metric, time.Unix(p.start, 0).UTC(), uuid.New()); err != nil {
-				return err
+	err := w.db.InsertOnce(ctx, clickhouse.Block{
+		Database: w.database, Table: postponedTable.name, Columns: postponedTable.columns, Token: uuid.NewString(),
+		Fill: func(batch driver.Batch) error {
+			for _, p := range weeks {
+				if err := batch.Append(p.Machine, p.Config, p.Branch, p.Metric, time.Unix(p.start, 0).UTC(), uuid.New()); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		},
+	}, false)
 	w.pace.note()
 	return err
 }

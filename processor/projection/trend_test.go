@@ -150,7 +150,7 @@ func writeSamples(t *testing.T, w *Writer, messages []*event.RunSamplesRecorded,
 			t.Fatal(err)
 		}
 	}
-	if err := w.Write(context.Background(), b, token); err != nil {
+	if err := w.Write(context.Background(), b, token, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -243,7 +243,7 @@ func TestWritersOfOneSeriesAtTheSameTimeLeaveTheWholeTrend(t *testing.T) {
 				if err := b.AddSamples(messages[i], records[i]); err != nil {
 					return err
 				}
-				if err := w.Write(context.Background(), b, fmt.Sprint(i)); err != nil {
+				if err := w.Write(context.Background(), b, fmt.Sprint(i), false); err != nil {
 					return err
 				}
 			}

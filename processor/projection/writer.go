@@ -3,7 +3,6 @@ package projection
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -42,17 +41,17 @@ func NewWriter(db *clickhouse.DB, generation uint32) *Writer {
 }
 
 // Write brings a batch into its tables, each under a token of its own that follows from the given one, then recomputes
-// the trends that the batch's samples touched (or postpones that, see Run). After a failure the same batch may be written again under the same
-// token; whatever was written before, the effect is that of one write.
-func (w *Writer) Write(ctx context.Context, b *Batch, token string) error {
+// the trends that the batch's samples touched (or postpones that, see Run). After a failure the same batch may be written
+// again under the same token; whatever was written before, the effect is that of one write. again says that this may be so.
+func (w *Writer) Write(ctx context.Context, b *Batch, token string, again bool) error {
 	group, inserting := errgroup.WithContext(ctx)
 	group.SetLimit(inserts)
 	for from := 0; from < b.metrics.rows(); from += metricsAtOnce {
-		group.Go(func() error { return w.insertMetrics(inserting, &b.metrics, from, token) })
+		group.Go(func() error { return w.insertMetrics(inserting, &b.metrics, from, token, again) })
 	}
 	for i := range b.tables {
 		if len(b.tables[i].values) > 0 {
-			group.Go(func() error { return w.insertRows(inserting, tables[i], b.tables[i].values, token) })
+			group.Go(func() error { return w.insertRows(inserting, tables[i], b.tables[i].values, token, again) })
 		}
 	}
 	if err := group.Wait(); err != nil {
@@ -74,42 +73,39 @@ func (w *Writer) Write(ctx context.Context, b *Batch, token string) error {
 
 func (w *Writer) qualified(table string) string { return "`" + w.database + "`." + table }
 
-func (w *Writer) insertRows(ctx context.Context, t table, values [][]any, token string) error {
-	return w.insert(ctx, t, token, func(batch driver.Batch) error {
-		for _, row := range values {
-			if err := batch.Append(row...); err != nil {
-				return err
+func (w *Writer) insertRows(ctx context.Context, t table, values [][]any, token string, again bool) error {
+	return w.db.InsertOnce(ctx, clickhouse.Block{
+		Database: w.database, Table: t.name, Columns: t.columns, Token: token + "/" + t.name,
+		Fill: func(batch driver.Batch) error {
+			for _, row := range values {
+				if err := batch.Append(row...); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-}
-
-// insert sends the rows that fill gives as one block.
-func (w *Writer) insert(ctx context.Context, t table, token string, fill func(driver.Batch) error) error {
-	batch, err := w.db.Insert(ctx, w.qualified(t.name), t.columns, token+"/"+t.name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = batch.Close() }()
-	if err := fill(batch); err != nil {
-		return fmt.Errorf("fill a batch for %s: %w", t.name, err)
-	}
-	rows := batch.Rows()
-	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert %d rows into %s: %w", rows, t.name, err)
-	}
-	return nil
+			return nil
+		},
+		Witnesses: func() [][]any { return values },
+	}, again)
 }
 
 var metricsTable = table{"metrics", "machine_id, config_id, branch_id, metric, ts, event_id, ordinal, run_id, result_id, value"}
 
 // insertMetrics sends the samples that begin at an index, as many as go at once.
-func (w *Writer) insertMetrics(ctx context.Context, s *samples, from int, token string) error {
+func (w *Writer) insertMetrics(ctx context.Context, s *samples, from int, token string, again bool) error {
 	to := min(from+metricsAtOnce, s.rows())
-	return w.insert(ctx, metricsTable, token+"/"+strconv.Itoa(from), func(batch driver.Batch) error {
-		return s.fill(batch, from, to)
-	})
+	return w.db.InsertOnce(ctx, clickhouse.Block{
+		Database: w.database, Table: metricsTable.name, Columns: metricsTable.columns, Token: token + "/" + strconv.Itoa(from) + "/" + metricsTable.name,
+		Fill:      func(batch driver.Batch) error { return s.fill(batch, from, to) },
+		Witnesses: func() [][]any { return [][]any{s.row(from)} },
+	}, again)
+}
+
+// row is one sample with all its columns.
+func (s *samples) row(at int) []any {
+	p := s.parts(at, at+1)[0]
+	return []any{
+		p.Machine, p.Config, p.Branch, p.Metric, s.times[at], p.event, p.ordinal, p.run, p.result, s.values[at],
+	}
 }
 
 // fill appends the samples of a range column by column. What a segment shares is spread out here, in memory that the

@@ -69,7 +69,7 @@ func (w *worker) flush(ctx context.Context, counts chan<- int64) error {
 	}
 	batch := batchRange{first: w.records[0].Offset, last: w.records[len(w.records)-1].Offset}
 	token := batch.token(w.sink.group, fmt.Sprintf("archive-%d", w.epoch), w.partition, w.left)
-	if err := w.sink.retry(ctx, "write a batch of "+w.partition.String(), func() error { return w.insert(ctx, token) }); err != nil {
+	if err := w.insert(ctx, token, false); err != nil {
 		return err
 	}
 	select {

@@ -84,7 +84,7 @@ func (s *Sink) takeOver(ctx context.Context, member eventlog.Member, partition e
 			return nil, 0, err
 		}
 	}
-	if err := w.write(ctx); err != nil {
+	if err := w.write(ctx, true); err != nil {
 		return nil, 0, err
 	}
 	return w, pending.last + 1, nil
@@ -123,7 +123,7 @@ func (w *worker) gather(ctx context.Context, chunks <-chan []eventlog.Record) er
 				due.Reset(time.Until(w.started.Add(w.sink.config.Interval)))
 			}
 		case <-due.C:
-			if err := w.write(ctx); err != nil {
+			if err := w.write(ctx, false); err != nil {
 				return err
 			}
 		}
@@ -142,7 +142,7 @@ func (w *worker) addAll(ctx context.Context, records []eventlog.Record) error {
 			return err
 		}
 		if w.full() {
-			if err := w.write(ctx); err != nil {
+			if err := w.write(ctx, false); err != nil {
 				return err
 			}
 		}
@@ -176,8 +176,8 @@ func (w *worker) add(ctx context.Context, record *eventlog.Record) error {
 	return nil
 }
 
-// write brings the gathered batch into ClickHouse between two commits.
-func (w *worker) write(ctx context.Context) error {
+// write brings the gathered batch into ClickHouse between two commits. again says that a former member may have begun to.
+func (w *worker) write(ctx context.Context, again bool) error {
 	if len(w.records) == 0 {
 		return nil
 	}
@@ -189,8 +189,7 @@ func (w *worker) write(ctx context.Context) error {
 		return err
 	}
 	token := batch.token(w.sink.group, w.sink.client.LogID, w.partition, w.left)
-	err := w.sink.retry(ctx, "write a batch of "+w.partition.String(), func() error { return w.insert(ctx, token) })
-	if err != nil {
+	if err := w.insert(ctx, token, again); err != nil {
 		return err
 	}
 	if err := w.commit(ctx, eventlog.Commit{Offset: batch.last + 1}); err != nil {
@@ -207,16 +206,25 @@ func (w *worker) empty() {
 	w.batch.Reset()
 }
 
-func (w *worker) insert(ctx context.Context, token string) error {
+// insert writes the batch until it is written. again says that it may have been tried before.
+func (w *worker) insert(ctx context.Context, token string, again bool) error {
+	return w.sink.retry(ctx, "write a batch of "+w.partition.String(), func() error {
+		err := w.tryInsert(ctx, token, again)
+		again = true
+		return err
+	})
+}
+
+func (w *worker) tryInsert(ctx context.Context, token string, again bool) error {
 	ctx, span := w.sink.tracer.Start(ctx, "insert rows")
 	defer span.End()
 	group, ctx := errgroup.WithContext(ctx)
 	if !w.archived {
 		group.Go(func() error {
-			return w.sink.archive.Write(ctx, w.epoch, w.sink.client.LogID, token, w.records)
+			return w.sink.archive.Write(ctx, w.epoch, w.sink.client.LogID, token, w.records, again)
 		})
 	}
-	group.Go(func() error { return w.sink.writer.Write(ctx, w.batch, token) })
+	group.Go(func() error { return w.sink.writer.Write(ctx, w.batch, token, again) })
 	return group.Wait()
 }
 

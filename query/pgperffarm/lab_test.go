@@ -284,7 +284,7 @@ func (l *lab) fold(machine uint64, at time.Time, doc *upload.Document) (run uint
 			if err := batch.AddRun(outcome.Run, request, doc, outcome, l.runs.state, &record); err != nil {
 				l.Fatal(err)
 			}
-			err := projection.NewWriter(l.db, generation).Write(l.Context(), batch, fmt.Sprint(token, generation, record.Offset))
+			err := projection.NewWriter(l.db, generation).Write(l.Context(), batch, fmt.Sprint(token, generation, record.Offset), false)
 			if err != nil {
 				l.Fatal(err)
 			}

@@ -64,7 +64,7 @@ func TestTheLogIsTrimmedBehindTheArchiveAndTheProjectionsAndNeverBeforeEither(t 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.archive.Write(t.Context(), p.epoch, p.log.LogID, "again", records); err != nil {
+	if err := p.archive.Write(t.Context(), p.epoch, p.log.LogID, "again", records, false); err != nil {
 		t.Fatal(err)
 	}
 	p.trim(t)

@@ -177,7 +177,7 @@ func (r *reader) part(ctx context.Context, name string, size int64, content io.R
 	if r.target.Progress != nil {
 		r.target.Progress(r.summary.Records)
 	}
-	return r.target.Archive.Write(ctx, epoch, logID, "restore "+name, records)
+	return r.target.Archive.Write(ctx, epoch, logID, "restore "+name, records, false)
 }
 
 func recordOf(a *event.ArchivedRecord) eventlog.Record {

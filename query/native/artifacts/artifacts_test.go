@@ -68,7 +68,7 @@ func TestNewestFileOfEachNameIsShownUntilItExpires(t *testing.T) {
 	put("job-12", "log", "another job's")
 	write := func(token string) {
 		t.Helper()
-		if err := projection.NewWriter(db, 1).Write(t.Context(), batch, token); err != nil {
+		if err := projection.NewWriter(db, 1).Write(t.Context(), batch, token, false); err != nil {
 			t.Fatal(err)
 		}
 		batch.Reset()

@@ -157,7 +157,7 @@ func (l *Lab) write(topic string, rows ...func(*projection.Batch) error) {
 			}
 		}
 		for _, token := range []string{"once", "twice"} {
-			if err := projection.NewWriter(l.DB, generation).Write(l.Context(), batch, fmt.Sprint(token, number)); err != nil {
+			if err := projection.NewWriter(l.DB, generation).Write(l.Context(), batch, fmt.Sprint(token, number), false); err != nil {
 				l.Fatal(err)
 			}
 		}
