@@ -85,13 +85,13 @@ func (a *Artifacts) Routes() []route.Route {
 	}
 }
 
-// Newest reads the newest file of each name that a job left and that has not expired; with a name, that one. id is the
-// job's on the native API.
+// Newest reads the newest file of each name that a job left and that has not expired; with a name, that one. A file of a
+// later attempt is newer, also where one of an earlier attempt was on its way for longer. id is the job's on the native API.
 func Newest(ctx context.Context, db *clickhouse.DB, generation uint32, id, name string) ([]Artifact, []blob.Ref, error) {
 	database := "`" + db.Generation(generation) + "`"
 	rows, err := db.Query(ctx, "SELECT name, event_id, at, content_type, uploader, attempt, blob, blob_size FROM "+database+".job_artifacts WHERE job = ? AND (? = '' OR name = ?) "+
 		"AND event_id NOT IN (SELECT event_id FROM "+database+".file_expiries WHERE event_id IN (SELECT event_id FROM "+database+".job_artifacts WHERE job = ?)) "+
-		"ORDER BY name, version DESC LIMIT 1 BY name LIMIT ?", id, name, name, id, maxNames)
+		"ORDER BY name, attempt DESC, version DESC LIMIT 1 BY name LIMIT ?", id, name, name, id, maxNames)
 	if err != nil {
 		return nil, nil, gate.Fault(ctx, err)
 	}

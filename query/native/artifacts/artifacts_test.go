@@ -46,6 +46,7 @@ func tables(t *testing.T) *clickhouse.DB {
 func TestNewestFileOfEachNameIsShownUntilItExpires(t *testing.T) {
 	db, batch := tables(t), projection.NewBatch()
 	offset := int64(0)
+	attempt := uint32(1)
 	put := func(job, name, content string) uuid.UUID {
 		t.Helper()
 		offset++
@@ -54,7 +55,7 @@ func TestNewestFileOfEachNameIsShownUntilItExpires(t *testing.T) {
 			Event: eventlog.Event{ID: uuid.New()}, Partition: eventlog.Partition{Topic: eventlog.Results}, Offset: offset, LogTime: time.Now().UnixMilli(),
 		}
 		m := &event.JobArtifactStored{
-			Job: job, Name: name, ContentType: "text/plain",
+			Job: job, Name: name, ContentType: "text/plain", Attempt: attempt,
 			Document: &event.Document{Place: &event.Document_Blob{Blob: &event.BlobRef{Sha256: sum[:], Size: uint64(len(content))}}},
 		}
 		if err := batch.AddArtifact(m, 1, rec); err != nil {
@@ -97,4 +98,10 @@ func TestNewestFileOfEachNameIsShownUntilItExpires(t *testing.T) {
 	write("2")
 	want("log", "first") // which came earlier and is not said to have expired
 	want("", "core", "first")
+	attempt = 2
+	put("job-1", "log", "of the second attempt")
+	attempt = 1
+	put("job-1", "log", "of the first, late")
+	write("3")
+	want("log", "of the second attempt")
 }
