@@ -328,6 +328,16 @@ func TestTokenOfLesserRoleIs403NamingTheRole(t *testing.T) {
 	}
 }
 
+func TestWhoSendsNoTokenIsToldTheRolesThatHaveOne(t *testing.T) {
+	w := newWorld(t, []route.Route{open("GET", "/runs", "millrace", route.LoopbackOrViewer)}, access.TokensConfig{})
+	answer := httptest.NewRecorder()
+	w.engine.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/runs", nil))
+	want := `{"error":"this wants a token (viewer, writer, operator): send Authorization: Bearer TOKEN"}`
+	if answer.Code != http.StatusUnauthorized || answer.Body.String() != want {
+		t.Errorf("answer is %d %s, want 401 %s", answer.Code, answer.Body, want)
+	}
+}
+
 func TestRefusalRestsOnTheLogsEnd(t *testing.T) {
 	w := newWorld(t, []route.Route{open("GET", "/runs", "millrace", route.TokenViewer)}, access.TokensConfig{})
 	hash := access.HashToken(w.ring, "fresh")

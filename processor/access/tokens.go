@@ -73,7 +73,7 @@ func (t *Tokens) Authorize(c *gin.Context, access route.Access) (any, error) {
 		return nil, err
 	}
 	if !access.Allows(callerOf[bearer.Role]) {
-		return nil, route.Errorf(http.StatusForbidden, "token %q has the role %s, and this wants: %s", bearer.Name, callerOf[bearer.Role], access)
+		return nil, route.Errorf(http.StatusForbidden, "token %q has the role %s, and this wants: %s", bearer.Name, callerOf[bearer.Role], access&^route.Loopback)
 	}
 	return bearer, nil
 }
@@ -92,7 +92,7 @@ func (t *Tokens) withoutToken(c *gin.Context, access route.Access) error {
 		return nil
 	}
 	c.Header("WWW-Authenticate", `Bearer realm="millrace"`)
-	return route.Errorf(http.StatusUnauthorized, "this wants a token (%s): send Authorization: Bearer TOKEN", access)
+	return route.Errorf(http.StatusUnauthorized, "this wants a token (%s): send Authorization: Bearer TOKEN", access&^route.Loopback)
 }
 
 // bearer finds the token's record.

@@ -66,12 +66,12 @@ func Run(ctx context.Context, o Options) error {
 	if err := checkEngines(o); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.Config.Data, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	listener, err := net.Listen("tcp", o.Config.Listen)
+	listener, err := listen(o.Config.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", o.Config.Listen, err)
+		return err
+	}
+	if err := os.MkdirAll(o.Config.Data, 0o700); err != nil {
+		return errors.Join(fmt.Errorf("make the data folder: %w", err), listener.Close())
 	}
 	p, err := start(ctx, o, listener)
 	if err != nil {

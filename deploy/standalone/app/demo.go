@@ -42,7 +42,7 @@ func (p *process) loadDemo(ctx context.Context) {
 		}
 		return
 	}
-	p.logger.Info("loaded the recorded history", "runs", summary.Stored+summary.Present, "pages", "http://"+p.listener.Addr().String()+"/ui")
+	p.logger.Info("loaded the recorded history", "runs", summary.Stored+summary.Present, "pages", "http://"+Reachable(p.listener.Addr().String())+"/ui")
 }
 
 func (p *process) uploadDemo(ctx context.Context, begun bool) (demo.Summary, error) {
@@ -55,7 +55,7 @@ func (p *process) uploadDemo(ctx context.Context, begun bool) (demo.Summary, err
 	if err != nil {
 		return demo.Summary{}, err
 	}
-	base := "http://" + p.listener.Addr().String()
+	base := "http://" + Reachable(p.listener.Addr().String())
 	return demo.Load(ctx, &http.Client{}, base, machine.Secret, func(done demo.Progress) {
 		p.logger.Debug("loaded a recorded run", "document", done.Document, "number", done.Number)
 	})

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -180,7 +181,7 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	server := &route.Server{Handler: public, Health: p.health, Log: p.logger, Drain: drainTime}
 	group.Go(func() error { return server.Serve(ctx, p.listener) })
-	address := "http://" + p.listener.Addr().String()
+	address := "http://" + Reachable(p.listener.Addr().String())
 	logger := p.logger
 	if p.pages != nil {
 		logger = logger.With("pages", address+"/ui")
@@ -238,15 +239,37 @@ func listenPrivately(path string) (net.Listener, error) {
 	return listener, nil
 }
 
+// listen opens the address to serve on.
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("another process listens on %s: end it, or set MILLRACE_LISTEN (listen in the settings file) to another address: %w", address, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("MILLRACE_LISTEN (listen in the settings file): listen on %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// Reachable turns an address to listen on into one to connect to: a process that listens on every address of the
+// machine is found on loopback.
+func Reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}
+
 // runProxy puts the services on one origin: each request goes where the tables say.
 func runProxy(ctx context.Context, o Options) error {
 	upstreams, err := parseUpstreams(o)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", o.Config.Listen)
+	listener, err := listen(o.Config.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", o.Config.Listen, err)
+		return err
 	}
 	routes, err := Tables(o.Config)
 	if err != nil {
@@ -266,7 +289,7 @@ func runProxy(ctx context.Context, o Options) error {
 		return err
 	}
 	server := &route.Server{Handler: engine, Health: health, Log: o.Logger, Drain: drainTime}
-	o.Logger.Info("serving", "role", string(o.Role), "address", "http://"+listener.Addr().String())
+	o.Logger.Info("serving", "role", string(o.Role), "address", "http://"+Reachable(listener.Addr().String()))
 	return server.Serve(ctx, listener)
 }
 

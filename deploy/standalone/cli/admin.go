@@ -1,15 +1,6 @@
 package cli
 
-import (
-	"os"
-
-	"github.com/spf13/cobra"
-)
-
-// tokenVariable holds the operator's token for --server.
-const tokenVariable = "MILLRACE_TOKEN"
-
-func lookupToken() string { return os.Getenv(tokenVariable) }
+import "github.com/spf13/cobra"
 
 const adminPath = "/millrace/v1/admin"
 
@@ -30,7 +21,7 @@ func farmUserCommand(o *operator) *cobra.Command {
 	var staff bool
 	var email string
 	set := &cobra.Command{
-		Use: "set NAME", Short: "Make or change a user", Args: cobra.ExactArgs(1),
+		Use: "set NAME", Short: "Make or change a user", Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{"name": args[0]}
 			if cmd.Flags().Changed("staff") {
@@ -68,7 +59,7 @@ func farmMachineAdd(o *operator) *cobra.Command {
 		Secret      string `json:"secret,omitempty"`
 	}{}
 	add := &cobra.Command{
-		Use: "add ALIAS --owner NAME", Short: "Register a machine and print its secret once", Args: cobra.ExactArgs(1),
+		Use: "add ALIAS --owner NAME", Short: "Register a machine and print its secret once", Args: arguments("ALIAS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Alias = args[0]
 			return o.post(cmd, adminPath+"/pgperffarm/machines", body)
@@ -85,7 +76,7 @@ func farmMachineAdd(o *operator) *cobra.Command {
 func farmMachineRotate(o *operator) *cobra.Command {
 	var secret string
 	rotate := &cobra.Command{
-		Use: "rotate ALIAS", Short: "Give a machine another secret and print it once", Args: cobra.ExactArgs(1),
+		Use: "rotate ALIAS", Short: "Give a machine another secret and print it once", Args: arguments("ALIAS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{"alias": args[0]}
 			if secret != "" {
@@ -100,7 +91,7 @@ func farmMachineRotate(o *operator) *cobra.Command {
 
 func machineAction(o *operator, action, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: action + " ALIAS", Short: short, Args: cobra.ExactArgs(1),
+		Use: action + " ALIAS", Short: short, Args: arguments("ALIAS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.post(cmd, adminPath+"/pgperffarm/machines/"+action, map[string]any{"alias": args[0]})
 		},
@@ -110,7 +101,7 @@ func machineAction(o *operator, action, short string) *cobra.Command {
 func tokenCommand(o *operator) *cobra.Command {
 	var role string
 	add := &cobra.Command{
-		Use: "add NAME --role ROLE", Short: "Give out a token for /millrace/v1 and print it once", Args: cobra.ExactArgs(1),
+		Use: "add NAME --role ROLE", Short: "Give out a token for /millrace/v1 and print it once", Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.post(cmd, adminPath+"/tokens", map[string]any{"name": args[0], "role": role})
 		},
@@ -119,7 +110,7 @@ func tokenCommand(o *operator) *cobra.Command {
 	must(add.MarkFlagRequired("role"))
 	token := &cobra.Command{Use: "token", Short: "Tokens for /millrace/v1"}
 	token.AddCommand(add, &cobra.Command{
-		Use: "revoke NAME", Short: "End a token", Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "End a token", Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.post(cmd, adminPath+"/tokens/revoke", map[string]any{"name": args[0]})
 		},
@@ -130,7 +121,7 @@ func tokenCommand(o *operator) *cobra.Command {
 func userCommand(o *operator) *cobra.Command {
 	user := &cobra.Command{Use: "user", Short: "People"}
 	user.AddCommand(&cobra.Command{
-		Use: "erase NAME", Short: "Erase a user's personal data for good", Args: cobra.ExactArgs(1),
+		Use: "erase NAME", Short: "Erase a user's personal data for good", Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.post(cmd, adminPath+"/users/erase", map[string]any{"name": args[0]})
 		},

@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -18,7 +20,7 @@ import (
 
 func (c *Command) backup() *cobra.Command {
 	backup := &cobra.Command{
-		Use: "backup FILE", Args: cobra.ExactArgs(1),
+		Use: "backup FILE", Args: arguments("FILE"),
 		Short: "Save the running Millrace in one file: log, blobs and keys",
 		Long: "The file holds the installation's keys: whoever has it can read every secret. It is written with mode 0600, and " +
 			"appears under its name once it is whole.",
@@ -46,6 +48,9 @@ func (c *Command) backup() *cobra.Command {
 
 // saveTo writes a file that appears under its name when it is whole.
 func (c *Command) saveTo(o *operator, path string, write func(io.Writer) error) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is there already: name another file for the backup, or remove this one", path)
+	}
 	part := path + ".part"
 	file, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -128,10 +133,14 @@ func (o *operator) download(ctx context.Context, path string, to, progress io.Wr
 }
 
 func (c *Command) restore() *cobra.Command {
-	return &cobra.Command{
-		Use: "restore FILE", Args: cobra.ExactArgs(1),
+	restore := &cobra.Command{
+		Use: "restore FILE", Args: arguments("FILE"),
 		Short: "Bring a backup back into an empty data folder (and empty engines); then start Millrace",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flag("server").Changed || cmd.Flag("token").Changed {
+				return errors.New("restore fills the data folder and the engines that the settings name here, before a Millrace runs on them: " +
+					"run it on that machine, without --server and --token")
+			}
 			settings, err := c.load()
 			if err != nil {
 				return err
@@ -154,5 +163,10 @@ func (c *Command) restore() *cobra.Command {
 				summary.Records, summary.Blobs)
 			return err
 		},
+	} // Those of the other commands are known here to be refused, and are not offered.
+	for _, name := range []string{"server", "token"} {
+		restore.Flags().String(name, "", "")
+		must(restore.Flags().MarkHidden(name))
 	}
+	return restore
 }

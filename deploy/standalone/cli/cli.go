@@ -43,6 +43,8 @@ func New(version string, out, err io.Writer) *Command {
 		c.root.AddCommand(c.serve(service))
 	}
 	c.root.AddCommand(c.worker(), c.admin(), c.replay(), c.deadLetters(), c.settings(), c.health())
+	c.root.InitDefaultCompletionCmd()
+	refuseUnknown(c.root)
 	return c
 }
 
@@ -82,7 +84,9 @@ func (c *Command) serve(s service) *cobra.Command {
 	return &cobra.Command{
 		Use:   string(s.role),
 		Short: s.short,
-		Args:  cobra.NoArgs,
+		Long: s.short + ".\n\n" + `Settings come from the environment and a file. MILLRACE_LISTEN is the address to serve on (127.0.0.1:8080), MILLRACE_DATA the
+data folder (./data). millrace config settings lists all of them, millrace config check reports every mistake in them.`,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := c.load()
 			if err != nil {
@@ -105,8 +109,11 @@ func (c *Command) serve(s service) *cobra.Command {
 func (c *Command) settings() *cobra.Command {
 	parent := &cobra.Command{Use: "config", Short: "Check and explain the settings"}
 	parent.AddCommand(&cobra.Command{
-		Use: "check", Short: "Read the settings and report every mistake", Args: cobra.NoArgs,
+		Use: "check", Short: "Read the settings and report every mistake", Args: arguments(),
 		RunE: func(*cobra.Command, []string) error {
+			for _, name := range config.Unknown(config.Environment()) {
+				_, _ = fmt.Fprintf(c.err, "warning: the variable %s is ignored: it is no setting (millrace config settings lists these)\n", name)
+			}
 			if _, err := c.load(); err != nil {
 				return err
 			}
@@ -114,7 +121,7 @@ func (c *Command) settings() *cobra.Command {
 			return err
 		},
 	}, &cobra.Command{
-		Use: "settings", Short: "List every setting, in Markdown", Args: cobra.NoArgs,
+		Use: "settings", Short: "List every setting, in Markdown", Args: arguments(),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := io.WriteString(c.out, config.Markdown())
 			return err

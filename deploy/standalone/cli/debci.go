@@ -16,7 +16,7 @@ func debciKeyAdd(o *operator) *cobra.Command {
 		Key  string `json:"key,omitempty"`
 	}{}
 	add := &cobra.Command{
-		Use: "add USER", Short: "Give a user one more key and print it once", Args: cobra.ExactArgs(1),
+		Use: "add USER", Short: "Give a user one more key and print it once", Args: arguments("USER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.User = args[0]
 			return o.post(cmd, adminPath+"/debci/keys", body)
@@ -33,7 +33,7 @@ func debciKeyRevoke(o *operator) *cobra.Command {
 		All  bool   `json:"all,omitempty"`
 	}{}
 	revoke := &cobra.Command{
-		Use: "revoke USER (--key K | --all)", Short: "End one key of a user, or all", Args: cobra.ExactArgs(1),
+		Use: "revoke USER (--key K | --all)", Short: "End one key of a user, or all", Args: arguments("USER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.User = args[0]
 			return o.post(cmd, adminPath+"/debci/keys/revoke", body)

@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/deploy/standalone/app"
+	"github.com/millrace/millrace/deploy/standalone/config"
 )
 
 // operator sends an operator's commands to a running Millrace: by the socket in the data folder, or to a server.
@@ -29,7 +32,7 @@ func (c *Command) operator(cmd *cobra.Command) *operator {
 	o := &operator{command: c}
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&o.server, "server", "", "URL of a Millrace elsewhere; default: the one whose data folder this is")
-	flags.StringVar(&o.token, "token", "", "operator's token for --server; default: $MILLRACE_TOKEN")
+	flags.StringVar(&o.token, "token", "", "operator's token for --server; default: $"+config.TokenVariable)
 	flags.BoolVar(&o.asJSON, "json", false, "print the answer as JSON")
 	return o
 }
@@ -37,6 +40,9 @@ func (c *Command) operator(cmd *cobra.Command) *operator {
 // client gives an HTTP client and the URL in front of paths.
 func (o *operator) client() (*http.Client, string, error) {
 	if o.server != "" {
+		if err := checkURL(o.server); err != nil {
+			return nil, "", fmt.Errorf("--server: %w", err)
+		}
 		return http.DefaultClient, strings.TrimSuffix(o.server, "/"), nil
 	}
 	settings, err := o.command.load()
@@ -48,12 +54,20 @@ func (o *operator) client() (*http.Client, string, error) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			if err != nil {
-				return nil, fmt.Errorf("no Millrace answers at %s: start it, set MILLRACE_DATA to its data folder, or use --server: %w", socket, err)
+				return nil, unreachable(socket, err)
 			}
 			return conn, nil
 		},
 	}}
 	return client, "http://millrace", nil
+}
+
+// unreachable says what to do when the operator's socket cannot be opened.
+func unreachable(socket string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("the data folder of %s is another user's: run this command as its owner, or use --server with an operator's token: %w", socket, err)
+	}
+	return fmt.Errorf("no Millrace answers at %s: start it, set MILLRACE_DATA to its data folder, or use --server: %w", socket, err)
 }
 
 // call sends a command and gives the answer's body; what is refused is an error with the reason.
@@ -102,7 +116,7 @@ func (o *operator) bearer() string {
 	if o.token != "" || o.server == "" {
 		return o.token
 	}
-	return lookupToken()
+	return os.Getenv(config.TokenVariable)
 }
 
 func refusal(status int, answer []byte) error {

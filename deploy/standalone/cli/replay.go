@@ -14,7 +14,7 @@ import (
 
 func (c *Command) replay() *cobra.Command {
 	replay := &cobra.Command{
-		Use: "replay", Args: cobra.NoArgs,
+		Use: "replay", Args: arguments(),
 		Short: "Build all projections again from the log, beside the live ones, and swap",
 		Long: "Builds a new generation of the projections from the archive and the log while reads go on from the present one, " +
 			"then makes it current. On one machine the running Millrace does it; in a cluster (MILLRACE_KAFKA and MILLRACE_CLICKHOUSE set) " +

@@ -11,7 +11,7 @@ func testflingerCommand(o *operator) *cobra.Command {
 	client.AddCommand(testflingerClientSet(o))
 	queue := &cobra.Command{Use: "restricted-queue", Short: "Queues that only their owners may submit to"}
 	queue.AddCommand(&cobra.Command{
-		Use: "add NAME", Short: "Restrict a queue to the clients whose allowed queues name it", Args: cobra.ExactArgs(1),
+		Use: "add NAME", Short: "Restrict a queue to the clients whose allowed queues name it", Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.post(cmd, adminPath+"/testflinger/restricted-queues", map[string]any{"name": args[0]})
 		},
@@ -26,7 +26,7 @@ func testflingerClientSet(o *operator) *cobra.Command {
 	var queues []string
 	var priority, reservation map[string]int64
 	set := &cobra.Command{
-		Use: "set ID --secret S", Short: "Make or change a client; what is not given stays as it is", Args: cobra.ExactArgs(1),
+		Use: "set ID --secret S", Short: "Make or change a client; what is not given stays as it is", Args: arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{"id": args[0]}
 			for name, value := range map[string]any{
@@ -41,7 +41,7 @@ func testflingerClientSet(o *operator) *cobra.Command {
 	}
 	flags := set.Flags()
 	flags.StringVar(&secret, "secret", "", "the client's secret; a new client needs it")
-	flags.StringVar(&role, "role", "", "admin, manager, contributor or agent; default of a new client: contributor")
+	flags.StringVar(&role, "role", "", "admin, manager, contributor, agent or user; default of a new client: contributor")
 	flags.StringToInt64Var(&priority, "max-priority", nil, "highest priority of its jobs, QUEUE=N,…; * for all queues")
 	flags.StringSliceVar(&queues, "allowed-queues", nil, "restricted queues that it may submit to")
 	flags.StringToInt64Var(&reservation, "max-reservation", nil, "longest reservation, QUEUE=SECONDS,…; * for all queues")

@@ -16,7 +16,7 @@ type Config struct {
 	Redis          string   `koanf:"redis" doc:"redis://:PASSWORD@HOST:PORT/0 (rediss:// with TLS); empty: the standalone starts its own, other services go without."`
 	Blob           string   `koanf:"blob" doc:"Blob store: file:///FOLDER or s3://BUCKET?…; empty: DATA/blobs, in standalone only."`
 	Demo           bool     `koanf:"demo" doc:"Load the recorded history into an empty data folder."`
-	PublicReads    bool     `koanf:"public_reads" doc:"Let anyone read /millrace/v1 and /ui, not only callers on this machine. /metrics stays with these and operators."`
+	PublicReads    bool     `koanf:"public_reads" doc:"Let anyone read /millrace/v1 and /ui without a token. Off: only callers on this machine, as long as Millrace listens on a loopback address (MILLRACE_LISTEN=127.0.0.1:8080, not 0.0.0.0), and they call it by a loopback name or address, directly or through one of trusted_proxies that says so. Writes, artifacts of jobs, dead letters, refused uploads and subscriptions want a token in any case; /metrics is for callers on this machine, in the same sense, and operators."`
 	TrustedProxies []string `koanf:"trusted_proxies" doc:"Addresses or networks whose forwarding headers are believed."`
 
 	Log       Log       `koanf:"log"`

@@ -12,9 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 
@@ -24,76 +22,73 @@ import (
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
-// FileVariable names the settings file.
-const FileVariable = "MILLRACE_CONFIG"
+const (
+	// FileVariable names the settings file.
+	FileVariable = "MILLRACE_CONFIG"
+	// TokenVariable holds the token for a Millrace elsewhere.
+	TokenVariable = "MILLRACE_TOKEN"
+	// testVariables are the tests' own.
+	testVariables = "MILLRACE_TEST_"
+)
 
-// Load reads the settings and checks them.
+// others are the variables that Millrace's programs, docker-compose.yml and the tests read and that are no settings.
+// MILLRACE_PORT, which docker-compose.yml reads, is not among them: there it is not passed on.
+var others = []string{
+	FileVariable, TokenVariable, "MILLRACE_JOB_ID", "MILLRACE_JOB_QUEUE", "MILLRACE_MACHINE_SECRET", "MILLRACE_IMAGE", "MILLRACE_E2E_DRAIN",
+}
+
+// Load reads the settings and checks them. Its error names every mistake.
 func Load(environment []string) (Config, error) {
 	config := Default()
-	k := koanf.New(".")
+	var mistakes []error
 	if path := lookup(environment, FileVariable); path != "" {
+		k := koanf.New(".")
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
 			return config, fmt.Errorf("read settings from %s: %w", path, err)
 		}
+		mistakes = fill(reflect.ValueOf(&config).Elem(), k.Raw(), "")
 	}
-	if err := k.Load(confmap.Provider(fromEnvironment(environment), "."), nil); err != nil {
-		return config, fmt.Errorf("read settings from the environment: %w", err)
+	mistakes = append(mistakes, fillFromEnvironment(reflect.ValueOf(&config).Elem(), environment, "")...)
+	mistakes = append(mistakes, config.mistakes()...)
+	if err := errors.Join(mistakes...); err != nil {
+		return config, fmt.Errorf("settings:\n%w", err)
 	}
-	if err := decode(k, &config); err != nil {
-		return config, err
-	}
-	return config, config.Validate()
+	return config, nil
 }
 
-func decode(k *koanf.Koanf, config *Config) error {
-	err := k.UnmarshalWithConf("", config, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
-		Result: config, TagName: "koanf", ErrorUnused: true, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","), switchHook, pairsHook, aptSourceHook,
-		),
-	}})
-	if err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	return nil
-}
-
-// switchHook takes on and off for what is true or false, as operators write it.
-func switchHook(from, to reflect.Type, data any) (any, error) {
-	if from.Kind() != reflect.String || to.Kind() != reflect.Bool {
-		return data, nil
-	}
-	switch strings.ToLower(data.(string)) {
-	case "on", "yes":
-		return true, nil
-	case "off", "no", "":
-		return false, nil
-	}
-	return data, nil
-}
-
-// pairsHook takes name=value,name=value for a map, since a variable is one line.
-func pairsHook(from, to reflect.Type, data any) (any, error) {
-	if from.Kind() != reflect.String || to.Kind() != reflect.Map {
-		return data, nil
-	}
-	pairs := map[string]any{}
-	for pair := range strings.SplitSeq(data.(string), ",") {
-		name, value, found := strings.Cut(strings.TrimSpace(pair), "=")
-		if !found {
-			return nil, fmt.Errorf("%q is not NAME=VALUE", pair)
+// fillFromEnvironment sets what the environment's variables name; an empty one sets nothing.
+func fillFromEnvironment(to reflect.Value, environment []string, prefix string) []error {
+	var mistakes []error
+	for i, key := range keysOf(to.Type()) {
+		field := to.Field(i)
+		if field.Kind() == reflect.Struct {
+			mistakes = append(mistakes, fillFromEnvironment(field, environment, prefix+key+".")...)
+			continue
 		}
-		pairs[name] = value
+		name := variable(prefix + key)
+		if value := lookup(environment, name); value != "" {
+			mistakes = append(mistakes, set(field, value, name)...)
+		}
 	}
-	return pairs, nil
+	return mistakes
 }
 
-// aptSourceHook takes an entry alone for an extra source, as in a variable.
-func aptSourceHook(from, to reflect.Type, data any) (any, error) {
-	if from.Kind() != reflect.String || to != reflect.TypeFor[AptSource]() {
-		return data, nil
+// Unknown lists the variables that begin with MILLRACE_ and that nothing of Millrace's reads. They may be somebody else's:
+// Kubernetes gives a service named millrace MILLRACE_PORT and the like.
+func Unknown(environment []string) []string {
+	known := slices.Clone(others)
+	for _, setting := range Settings() {
+		known = append(known, setting.Variable)
 	}
-	return AptSource{Entry: data.(string)}, nil
+	var unknown []string
+	for _, entry := range environment {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "MILLRACE_") && !strings.HasPrefix(name, testVariables) && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown)
 }
 
 // Setting is one key of the file with its environment variable, default and documentation.
@@ -118,27 +113,41 @@ func settingsOf(v reflect.Value, prefix string) []Setting {
 	return settings
 }
 
+// text writes a default as one writes it in a file or a variable.
 func text(v reflect.Value) string {
-	if v.IsZero() {
-		return ""
+	switch value := v.Interface().(type) {
+	case bool:
+		if value {
+			return "on"
+		}
+		return "off"
+	case []string:
+		return strings.Join(value, ",")
+	case time.Duration:
+		return timeText(value)
+	}
+	if v.Kind() == reflect.Map {
+		return "" // none has a default
 	}
 	return fmt.Sprint(v.Interface())
 }
 
-func variable(key string) string {
-	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
-}
-
-// fromEnvironment gives the settings among the environment's variables. Others that begin with MILLRACE_ are the
-// business of whoever set them.
-func fromEnvironment(environment []string) map[string]any {
-	values := map[string]any{}
-	for _, setting := range Settings() {
-		if value := lookup(environment, setting.Variable); value != "" {
-			values[setting.Key] = value
+// timeText leaves out the zeros that a time's own text ends with.
+func timeText(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	text := d.String()
+	for _, zero := range []string{"0s", "0m"} {
+		if short, found := strings.CutSuffix(text, zero); found && strings.HasSuffix(short, map[string]string{"0s": "m", "0m": "h"}[zero]) {
+			text = short
 		}
 	}
-	return values
+	return text
+}
+
+func variable(key string) string {
+	return "MILLRACE_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 func lookup(environment []string, name string) string {
@@ -150,8 +159,8 @@ func lookup(environment []string, name string) string {
 	return ""
 }
 
-// Validate reports everything that cannot work.
-func (c Config) Validate() error {
+// mistakes are everything that cannot work.
+func (c Config) mistakes() []error {
 	var errs []error
 	bad := func(wrong bool, format string, args ...any) {
 		if wrong {
@@ -189,11 +198,7 @@ func (c Config) Validate() error {
 	errs = append(errs, c.Webhooks.validate()...)
 	errs = append(errs, c.PgPerfFarm.validate()...)
 	errs = append(errs, c.Testflinger.validate()...)
-	errs = append(errs, c.Debci.validate()...)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("settings:\n%w", err)
-	}
-	return nil
+	return append(errs, c.Debci.validate()...)
 }
 
 func isAddress(text string) bool {
@@ -297,7 +302,8 @@ func Environment() []string { return os.Environ() }
 func Markdown() string {
 	var page strings.Builder
 	page.WriteString("# Settings\n\nEvery key of the YAML file named by `" + FileVariable + "` can also be set by its environment variable, " +
-		"which goes first.\nLists take commas, times a unit (`250ms`, `5s`, `168h`), switches `on` and `off`.\n\n" +
+		"which goes first.\nLists take commas, times a unit (`250ms`, `5s`, `168h`), switches `on` and `off`. A dot stands for a level of the file: " +
+		"`log.format` and `log.level` are\n\n```yaml\nlog:\n  format: json\n  level: debug\n```\n\n" +
 		"| key | variable | default | meaning |\n| --- | --- | --- | --- |\n")
 	for _, s := range Settings() {
 		fmt.Fprintf(&page, "| `%s` | `%s` | %s | %s |\n", s.Key, s.Variable, s.Default, s.Doc)

@@ -176,7 +176,9 @@ func TestWorkerRunsACommandForEachJobAndReportsItsExitStatus(t *testing.T) {
 	ids := []string{writer.submitJob(t, queue, map[string]int{"code": 0}, 1), writer.submitJob(t, queue, map[string]int{"code": 7}, 0)}
 	out := filepath.Join(t.TempDir(), "seen")
 	command := `read line; echo "$MILLRACE_JOB_ID $MILLRACE_JOB_QUEUE $line" >>"$1"; case "$line" in *7*) exit 7;; esac`
-	lab.Admin(t, nil, "worker", "--once", "--queue", queue, "--", "sh", "-c", command+"\n", "sh", out)
+	for range ids {
+		lab.Admin(t, nil, "worker", "--once", "--queue", queue, "--", "sh", "-c", command+"\n", "sh", out)
+	}
 	seen, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)

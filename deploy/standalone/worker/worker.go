@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,8 +29,10 @@ type Config struct {
 	Queues []string
 	// Command is run for each job, with the payload on its standard input.
 	Command []string
-	// Once ends the worker when there is no job.
+	// Once ends the worker after one job, or when there is none.
 	Once bool
+	// OutputBytes is how much of what the command writes is stored with the job; 0: nothing.
+	OutputBytes int64
 	// Environ is the command's environment, to which the job's id and queue are added.
 	Environ []string
 	Out     io.Writer
@@ -41,6 +45,8 @@ const (
 	slack    = 30 * time.Second
 	// grace is what a command has to end after it was told to.
 	grace = 10 * time.Second
+	// storing is how long the server may take to store a job's output.
+	storing = 2 * time.Minute
 	// The pauses between two attempts to reach the server.
 	shortest, longest = 200 * time.Millisecond, 10 * time.Second
 )
@@ -59,19 +65,60 @@ type job struct {
 
 // Run takes jobs until ctx ends. A command that runs then is finished and reported first.
 func Run(ctx context.Context, c Config) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		j, err := c.claim(ctx)
 		switch {
 		case ctx.Err() != nil:
+			return nil
 		case err != nil:
 			return err
 		case j != nil:
 			if err := c.work(context.WithoutCancel(ctx), j); err != nil {
 				return err
 			}
-		case c.Once:
+		}
+		if c.Once {
 			return nil
 		}
+	}
+	return nil
+}
+
+// check refuses, before any job is taken, what could only fail them.
+func (c *Config) check() error {
+	for _, queue := range c.Queues {
+		if err := checkQueue(queue); err != nil {
+			return err
+		}
+	}
+	if _, err := exec.LookPath(c.Command[0]); err != nil {
+		if wrapped := (*exec.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return fmt.Errorf("the command %q cannot be run: %w", c.Command[0], err)
+	}
+	return nil
+}
+
+// queueName is a queue's name as the server takes it with a job.
+var queueName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$`)
+
+// checkQueue refuses a queue that no job can be in. Testflinger's own names are any text.
+func checkQueue(queue string) error {
+	if name, is := strings.CutPrefix(queue, "testflinger/"); is && name != "" {
+		return nil
+	}
+	if test, is := strings.CutPrefix(queue, "debci/"); is {
+		if parts := strings.Split(test, "/"); len(parts) != 2 || parts[0] == "" || parts[1] == "" || strings.ContainsAny(test, " \t") {
+			return fmt.Errorf("there is no queue %q: those of debci are debci/SUITE/ARCHITECTURE", queue)
+		}
+		return nil
+	}
+	if !queueName.MatchString(queue) {
+		return fmt.Errorf("there is no queue %q: a name has letters, digits and . _ / -, at most 200, and begins with none of . / -", queue)
 	}
 	return nil
 }
@@ -84,7 +131,8 @@ func (c *Config) claim(ctx context.Context) (*job, error) {
 	}
 	// An answer that is lost does not lose the job: its repeat gets the same one.
 	key := rand.Text()
-	answer, err := c.insist(ctx, "/claim", body, http.Header{"Idempotency-Key": {key}})
+	header := http.Header{"Idempotency-Key": {key}, "Content-Type": {"application/json"}}
+	answer, err := c.insist(ctx, http.MethodPost, "/claim", encoded(body), header)
 	if err != nil || answer.status == http.StatusNoContent {
 		return nil, err
 	}
@@ -98,34 +146,87 @@ func (c *Config) claim(ctx context.Context) (*job, error) {
 	return &j, nil
 }
 
-// work runs the command for a job and reports how it ended, unless the job is lost meanwhile.
+// work runs the command for a job, stores what it wrote and reports how it ended, unless the job is lost meanwhile.
 func (c *Config) work(ctx context.Context, j *job) error {
 	c.Logger.Info("job begins", "job", j.ID, "queue", j.Queue)
+	out, err := newTranscript(c.Out, c.OutputBytes)
+	if err != nil {
+		return err
+	}
+	defer out.close()
 	started := time.Now()
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go c.keep(running, j, stop)
-	code, err := c.execute(running, j)
+	beating, rest := context.WithCancel(ctx)
+	defer rest()
+	go c.keep(beating, j, stop)
+	code, err := c.execute(running, j, out)
+	took := time.Since(started)
+	if !errors.Is(context.Cause(running), errLost) {
+		c.storeOutput(running, j, out)
+	}
 	lost := errors.Is(context.Cause(running), errLost)
-	stop(nil)
+	rest()
 	if lost {
 		c.Logger.Warn("the job is lost: it is another worker's, or has ended", "job", j.ID)
 		return nil
 	}
-	report := map[string]any{"status": status(j.Queue, code), "exit_code": code, "duration_seconds": int64(time.Since(started).Seconds())}
-	if err != nil {
-		report["message"] = err.Error()
+	return c.report(ctx, j, code, err, took)
+}
+
+func (c *Config) report(ctx context.Context, j *job, code int, failure error, took time.Duration) error {
+	report := map[string]any{"status": status(j.Queue, code), "exit_code": code, "duration_seconds": int64(took.Seconds())}
+	said := []any{"job", j.ID, "status", report["status"], "exit_code", code}
+	if failure != nil {
+		report["message"] = failure.Error()
+		said = append(said, "error", failure)
 	}
-	answer, err := c.insist(ctx, "/"+url.PathEscape(j.ID)+"/result", report, http.Header{"Millrace-Lease": {j.Lease.Token}})
+	answer, err := c.insist(ctx, http.MethodPost, "/"+url.PathEscape(j.ID)+"/result", encoded(report), j.header())
 	switch {
 	case err != nil:
 		return err
 	case answer.status == http.StatusOK:
-		c.Logger.Info("job ended", "job", j.ID, "status", report["status"], "exit_code", code)
+		c.Logger.Info("job ended", said...)
 	default:
-		c.Logger.Warn("the result was refused", "job", j.ID, "reason", answer.refusal())
+		c.Logger.Warn("the result was refused", append(said, "reason", answer.refusal())...)
 	}
 	return nil
+}
+
+func (j *job) header() http.Header {
+	return http.Header{"Millrace-Lease": {j.Lease.Token}, "Content-Type": {"application/json"}}
+}
+
+// OutputName is the artifact that holds what a job's command wrote.
+const OutputName = "output.log"
+
+// storeOutput leaves what the command wrote with the job. The job's result counts without it too. The context's end says
+// that the command was to end, and why; only a job that is another worker's keeps its output to itself.
+func (c *Config) storeOutput(running context.Context, j *job, out *transcript) {
+	size, err := out.finish()
+	if err == nil && size == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(running), storing)
+	defer cancel()
+	context.AfterFunc(running, func() {
+		if errors.Is(context.Cause(running), errLost) {
+			cancel()
+		}
+	})
+	var got answer
+	if err == nil {
+		header := j.header()
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		content := func() (io.Reader, int64, error) { return io.NewSectionReader(out.file, 0, size), size, nil }
+		got, err = c.insist(ctx, http.MethodPut, "/"+url.PathEscape(j.ID)+"/artifacts/"+OutputName, content, header)
+	}
+	if err == nil && got.status != http.StatusCreated {
+		err = got.refusal()
+	}
+	if err != nil {
+		c.Logger.Warn("the job's output is not stored", "job", j.ID, "error", err)
+	}
 }
 
 var (
@@ -135,7 +236,7 @@ var (
 	errCancelled = errors.New("the job was cancelled")
 )
 
-// keep sends heartbeats until ctx ends, and ends the command when it is to end.
+// keep sends heartbeats until ctx ends or the job is lost, and ends the command when it is to end.
 func (c *Config) keep(ctx context.Context, j *job, stop context.CancelCauseFunc) {
 	expires := j.Lease.ExpiresAt
 	for {
@@ -143,7 +244,7 @@ func (c *Config) keep(ctx context.Context, j *job, stop context.CancelCauseFunc)
 		if !pause(ctx, max(shortest, time.Until(expires)/3)) {
 			return
 		}
-		answer, err := c.send(ctx, "/"+url.PathEscape(j.ID)+"/heartbeat", nil, http.Header{"Millrace-Lease": {j.Lease.Token}})
+		answer, err := c.send(ctx, http.MethodPost, "/"+url.PathEscape(j.ID)+"/heartbeat", nothing, j.header())
 		if err != nil || answer.status >= http.StatusInternalServerError {
 			continue
 		}
@@ -154,6 +255,7 @@ func (c *Config) keep(ctx context.Context, j *job, stop context.CancelCauseFunc)
 		switch {
 		case answer.status == http.StatusConflict:
 			stop(errLost)
+			return
 		case answer.status == http.StatusOK && json.Unmarshal(answer.body, &renewed) == nil:
 			expires = renewed.Lease.ExpiresAt
 			if renewed.Cancelled {
@@ -164,13 +266,17 @@ func (c *Config) keep(ctx context.Context, j *job, stop context.CancelCauseFunc)
 }
 
 // execute runs the command and gives its exit status; -1 when it gave none.
-func (c *Config) execute(ctx context.Context, j *job) (int, error) {
+func (c *Config) execute(ctx context.Context, j *job, out io.Writer) (int, error) {
 	command := exec.CommandContext(ctx, c.Command[0], c.Command[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(j.Payload), c.Out, c.Out
-	command.Env = append(c.Environ, "MILLRACE_JOB_ID="+j.ID, "MILLRACE_JOB_QUEUE="+j.Queue)
+	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(j.Payload), out, out
+	command.Env = append(slices.Clone(c.Environ), "MILLRACE_JOB_ID="+j.ID, "MILLRACE_JOB_QUEUE="+j.Queue)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = grace
 	err := command.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		c.Logger.Warn("the command has ended, and what it left running is not waited for", "job", j.ID)
+		err = nil
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		return command.ProcessState.ExitCode(), cause
 	}
@@ -211,41 +317,49 @@ func (a answer) refusal() error {
 	return fmt.Errorf("refused with status %d", a.status)
 }
 
-// insist sends a request until the server answers it.
-func (c *Config) insist(ctx context.Context, path string, body any, header http.Header) (answer, error) {
+// content gives a request's body and its size, anew for every attempt.
+type content func() (io.Reader, int64, error)
+
+func nothing() (io.Reader, int64, error) { return http.NoBody, 0, nil }
+
+func encoded(body any) content {
+	return func() (io.Reader, int64, error) {
+		text, err := json.Marshal(body)
+		return bytes.NewReader(text), int64(len(text)), err
+	}
+}
+
+// insist sends a request until the server answers it or ctx ends.
+func (c *Config) insist(ctx context.Context, method, path string, body content, header http.Header) (answer, error) {
 	for delay := shortest; ; delay = min(2*delay, longest) {
-		got, err := c.send(ctx, path, body, header)
-		if err == nil && got.status != http.StatusTooManyRequests && got.status < http.StatusInternalServerError {
+		got, err := c.send(ctx, method, path, body, header)
+		switch {
+		case err == nil && got.status != http.StatusTooManyRequests && got.status < http.StatusInternalServerError:
 			return got, nil
-		}
-		if err == nil {
+		case ctx.Err() != nil: // nobody waits for the answer any more
+			return answer{}, ctx.Err()
+		case err == nil:
 			err = got.refusal()
 		}
 		c.Logger.Warn("the server does not answer, trying again", "error", err)
 		if !pause(ctx, delay) {
-			return answer{}, ctx.Err()
+			return answer{}, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
 }
 
-func (c *Config) send(ctx context.Context, path string, body any, header http.Header) (answer, error) {
+func (c *Config) send(ctx context.Context, method, path string, body content, header http.Header) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+slack)
 	defer cancel()
-	var content []byte
-	if body != nil {
-		var err error
-		if content, err = json.Marshal(body); err != nil {
-			return answer{}, fmt.Errorf("encode a request: %w", err)
-		}
+	from, size, err := body()
+	if err != nil {
+		return answer{}, fmt.Errorf("encode a request: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+"/millrace/v1/jobs"+path, bytes.NewReader(content))
+	request, err := http.NewRequestWithContext(ctx, method, c.URL+"/millrace/v1/jobs"+path, from)
 	if err != nil {
 		return answer{}, fmt.Errorf("prepare a request: %w", err)
 	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
-	request.Header.Set("Content-Type", "application/json")
+	request.Header, request.ContentLength = header.Clone(), size
 	if c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
 	}
