@@ -111,10 +111,10 @@ debci: {suites: {a: b}, apt_sources: {x: {entyr: deb}}}
 		return
 	}
 	for _, want := range []string{
-		"lisen: there is no such setting; there are listen,", "log.format: write each part", `log.format: "xml" is neither`,
+		"has invalid keys: lisen, log.format", `log.format: "xml" is neither`,
 		`demo: "perhaps" is neither on nor off`, `jobs.lease: "5" is not a time with its unit`, `jobs.requeues: "some" is not a whole number`,
 		`jobs.max_waiting: "1.5" is not a whole number`, `trace.ratio: "half" is not a number`, "query: wants keys on lines below it",
-		"listen: wants one value", "debci.suites: wants a list", "debci.apt_sources.x.entyr: there is no such setting", "debci.apt_sources: x has no entry",
+		"listen: wants one value", "debci.suites: wants a list", "debci.apt_sources[x]: has invalid keys: entyr",
 		`MILLRACE_QUERY_WAIT: "5" is not a time`, `MILLRACE_PUBLIC_READS: "sometimes" is neither on nor off`,
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -1,188 +1,124 @@
 package config
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-viper/mapstructure/v2"
 )
 
-// fill sets a struct's fields from a file's keys, and gives every mistake among them.
-func fill(to reflect.Value, given map[string]any, prefix string) []error {
-	var mistakes []error
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		field, known := fieldOf(to, key)
-		switch name := prefix + key; {
-		case !known && strings.Contains(key, "."):
-			mistakes = append(mistakes, fmt.Errorf("%s: write each part of the key on a line of its own, indented below the one before", name))
-		case !known:
-			mistakes = append(mistakes, fmt.Errorf("%s: there is no such setting; there are %s", name, strings.Join(keysOf(to.Type()), ", ")))
-		default:
-			mistakes = append(mistakes, set(field, given[key], name)...)
-		}
-	}
-	return mistakes
-}
-
-func fieldOf(of reflect.Value, key string) (reflect.Value, bool) {
-	for i := range of.NumField() {
-		if of.Type().Field(i).Tag.Get("koanf") == key {
-			return of.Field(i), true
-		}
-	}
-	return reflect.Value{}, false
-}
-
-func keysOf(t reflect.Type) []string {
-	var keys []string
-	for i := range t.NumField() {
-		keys = append(keys, t.Field(i).Tag.Get("koanf"))
-	}
-	return keys
-}
-
-// set takes a value as a file or a variable has it. What has none, as a key whose every line below is a comment, stays.
-func set(to reflect.Value, value any, name string) []error {
-	if value == nil {
-		return nil
-	}
-	text := fmt.Sprint(value)
-	var err error
-	switch kind := to.Kind(); {
-	case kind == reflect.Struct:
-		return setStruct(to, value, name)
-	case kind == reflect.Map:
-		return setMap(to, value, name)
-	case kind == reflect.Slice:
-		return setList(to, value, name)
-	case !isScalar(value):
-		return []error{fmt.Errorf("%s: wants one value, not a list or keys below it", name)}
-	case kind == reflect.String:
-		to.SetString(text)
-	case kind == reflect.Bool:
-		err = setSwitch(to, text)
-	case to.Type() == reflect.TypeFor[time.Duration]():
-		err = setTime(to, text)
-	case kind == reflect.Float64:
-		err = setNumber(to, text)
-	default:
-		err = setWhole(to, value, text)
-	}
+// decode takes settings, keys below keys, into the configuration, and gives every mistake among them. named tells what a
+// key is called where the settings come from.
+func decode(given map[string]any, config *Config, named func(key string) string) []error {
+	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: config, TagName: "koanf", DecodeHook: mapstructure.DecodeHookFuncValue(convert), ErrorUnused: true,
+	})
 	if err != nil {
-		return []error{fmt.Errorf("%s: %w", name, err)}
+		return []error{fmt.Errorf("settings: %w", err)}
 	}
-	return nil
+	return mistakesOf(decoder.Decode(given), named)
 }
 
-func isScalar(value any) bool {
-	kind := reflect.TypeOf(value).Kind()
-	return kind != reflect.Map && kind != reflect.Slice
-}
+// whole is what the decoder calls the configuration itself.
+const whole = "config.Config"
 
-func setStruct(to reflect.Value, value any, name string) []error {
-	if entry, is := value.(string); is && to.Type() == reflect.TypeFor[AptSource]() {
-		to.Set(reflect.ValueOf(AptSource{Entry: entry}))
+// mistakesOf parts the decoder's error into one for each setting.
+func mistakesOf(err error, named func(key string) string) (mistakes []error) {
+	switch e := err.(type) { //nolint:errorlint // it is taken apart level by level
+	case nil:
 		return nil
+	case *mapstructure.DecodeError:
+		if e.Name() == whole {
+			return []error{e.Unwrap()}
+		}
+		return []error{fmt.Errorf("%s: %w", named(e.Name()), e.Unwrap())}
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			mistakes = append(mistakes, mistakesOf(one, named)...)
+		}
+		return mistakes
 	}
-	below, is := value.(map[string]any)
-	if !is {
-		return []error{fmt.Errorf("%s: wants keys on lines below it, indented: %s", name, strings.Join(keysOf(to.Type()), ", "))}
+	if below := errors.Unwrap(err); below != nil {
+		return mistakesOf(below, named)
 	}
-	return fill(to, below, name+".")
+	return []error{err}
 }
 
-// setMap takes name=value,name=value too, since a variable is one line.
-func setMap(to reflect.Value, value any, name string) []error {
-	pairs, is := value.(map[string]any)
-	if !is {
-		pairs = map[string]any{}
-		for pair := range strings.SplitSeq(fmt.Sprint(value), ",") {
-			key, value, found := strings.Cut(strings.TrimSpace(pair), "=")
-			if !found {
-				return []error{fmt.Errorf("%s: %q is not NAME=VALUE", name, pair)}
-			}
-			pairs[key] = value
-		}
+// convert is the decoder's hook: it reads values as operators write them, and says what is wrong in their words.
+func convert(from, to reflect.Value) (any, error) {
+	given := from.Interface()
+	text, one := fmt.Sprint(given), from.Kind() != reflect.Map && from.Kind() != reflect.Slice
+	switch kind := to.Kind(); {
+	case to.Type() == reflect.TypeFor[AptSource]() && one:
+		return AptSource{Entry: text}, nil
+	case kind == reflect.Struct && from.Kind() != reflect.Map:
+		return nil, errors.New("wants keys on lines below it, indented")
+	case kind == reflect.Map && one:
+		return pairs(text)
+	case kind == reflect.Slice && one:
+		return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }), nil
+	case kind == reflect.Slice && from.Kind() == reflect.Map:
+		return nil, errors.New("wants a list, not keys below it")
+	case kind == reflect.Struct || kind == reflect.Map || kind == reflect.Slice:
+		return given, nil
+	case !one:
+		return nil, errors.New("wants one value, not a list or keys below it")
 	}
-	var mistakes []error
-	made := reflect.MakeMap(to.Type())
-	for _, key := range slices.Sorted(maps.Keys(pairs)) {
-		element := reflect.New(to.Type().Elem()).Elem()
-		mistakes = append(mistakes, set(element, pairs[key], name+"."+key)...)
-		made.SetMapIndex(reflect.ValueOf(key), element)
-	}
-	to.Set(made)
-	return mistakes
+	return scalar(text, given, to)
 }
 
-func setList(to reflect.Value, value any, name string) []error {
-	list := []string{}
-	switch value := value.(type) {
-	case map[string]any:
-		return []error{fmt.Errorf("%s: wants a list, not keys below it", name)}
-	case []any:
-		for _, element := range value {
-			list = append(list, fmt.Sprint(element))
+// scalar reads a single value.
+func scalar(text string, given any, to reflect.Value) (any, error) {
+	switch kind := to.Kind(); {
+	case kind == reflect.String:
+		return text, nil
+	case kind == reflect.Bool:
+		return onOrOff(text)
+	case to.Type() == reflect.TypeFor[time.Duration]():
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a time with its unit, such as 250ms, 5s or 168h", text)
 		}
-	default:
-		for element := range strings.FieldsFuncSeq(fmt.Sprint(value), func(r rune) bool { return r == ',' }) {
-			list = append(list, strings.TrimSpace(element))
-		}
+		return d, nil
 	}
-	to.Set(reflect.ValueOf(list))
-	return nil
+	number, err := strconv.ParseFloat(text, 64)
+	switch _, exact := given.(int); {
+	case to.Kind() == reflect.Float64 && err == nil:
+		return number, nil
+	case to.Kind() == reflect.Float64:
+		return nil, fmt.Errorf("%q is not a number", text)
+	case exact: // all its digits count
+		return given, nil
+	case err != nil || number != math.Trunc(number) || math.Abs(number) > 1<<53:
+		return nil, fmt.Errorf("%q is not a whole number", text)
+	}
+	return int64(number), nil // 1e6 too
 }
 
-func setSwitch(to reflect.Value, text string) error {
+func onOrOff(text string) (bool, error) {
 	switch strings.ToLower(text) {
 	case "on", "yes", "true", "1":
-		to.SetBool(true)
+		return true, nil
 	case "off", "no", "false", "0", "":
-		to.SetBool(false)
-	default:
-		return fmt.Errorf("%q is neither on nor off", text)
+		return false, nil
 	}
-	return nil
+	return false, fmt.Errorf("%q is neither on nor off", text)
 }
 
-func setTime(to reflect.Value, text string) error {
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("%q is not a time with its unit, such as 250ms, 5s or 168h", text)
+// pairs reads name=value,name=value, since a variable is one line.
+func pairs(text string) (map[string]any, error) {
+	given := map[string]any{}
+	for pair := range strings.SplitSeq(text, ",") {
+		name, value, found := strings.Cut(strings.TrimSpace(pair), "=")
+		if !found {
+			return nil, fmt.Errorf("%q is not NAME=VALUE", pair)
+		}
+		given[name] = value
 	}
-	to.SetInt(int64(d))
-	return nil
-}
-
-func setNumber(to reflect.Value, text string) error {
-	number, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return fmt.Errorf("%q is not a number", text)
-	}
-	to.SetFloat(number)
-	return nil
-}
-
-// setWhole takes 1e6 from a file too, which YAML reads as a fraction.
-func setWhole(to reflect.Value, value any, text string) error {
-	whole, err := strconv.ParseInt(text, 0, 64)
-	if number, is := value.(float64); is && number == float64(int64(number)) {
-		whole, err = int64(number), nil
-	}
-	if err = cmp.Or(err, overflow(to, whole)); err != nil {
-		return fmt.Errorf("%q is not a whole number", text)
-	}
-	to.SetInt(whole)
-	return nil
-}
-
-func overflow(to reflect.Value, whole int64) error {
-	if to.OverflowInt(whole) {
-		return strconv.ErrRange
-	}
-	return nil
+	return given, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 
@@ -40,37 +41,33 @@ var others = []string{
 // Load reads the settings and checks them. Its error names every mistake.
 func Load(environment []string) (Config, error) {
 	config := Default()
-	var mistakes []error
+	inFile, variables := koanf.New("."), koanf.New(".")
 	if path := lookup(environment, FileVariable); path != "" {
-		k := koanf.New(".")
-		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+		if err := inFile.Load(file.Provider(path), yaml.Parser()); err != nil {
 			return config, fmt.Errorf("read settings from %s: %w", path, err)
 		}
-		mistakes = fill(reflect.ValueOf(&config).Elem(), k.Raw(), "")
 	}
-	mistakes = append(mistakes, fillFromEnvironment(reflect.ValueOf(&config).Elem(), environment, "")...)
+	if err := variables.Load(confmap.Provider(fromEnvironment(environment), "."), nil); err != nil {
+		return config, fmt.Errorf("read settings from the environment: %w", err)
+	}
+	mistakes := decode(inFile.Raw(), &config, func(key string) string { return key })
+	mistakes = append(mistakes, decode(variables.Raw(), &config, variable)...)
 	mistakes = append(mistakes, config.mistakes()...)
 	if err := errors.Join(mistakes...); err != nil {
-		return config, fmt.Errorf("settings:\n%w", err)
+		return config, fmt.Errorf("settings (millrace config settings lists them all; in a file, each part of a key has a line of its own):\n%w", err)
 	}
 	return config, nil
 }
 
-// fillFromEnvironment sets what the environment's variables name; an empty one sets nothing.
-func fillFromEnvironment(to reflect.Value, environment []string, prefix string) []error {
-	var mistakes []error
-	for i, key := range keysOf(to.Type()) {
-		field := to.Field(i)
-		if field.Kind() == reflect.Struct {
-			mistakes = append(mistakes, fillFromEnvironment(field, environment, prefix+key+".")...)
-			continue
-		}
-		name := variable(prefix + key)
-		if value := lookup(environment, name); value != "" {
-			mistakes = append(mistakes, set(field, value, name)...)
+// fromEnvironment gives the settings among the environment's variables; an empty one sets nothing.
+func fromEnvironment(environment []string) map[string]any {
+	values := map[string]any{}
+	for _, setting := range Settings() {
+		if value := lookup(environment, setting.Variable); value != "" {
+			values[setting.Key] = value
 		}
 	}
-	return mistakes
+	return values
 }
 
 // Unknown lists the variables that begin with MILLRACE_ and that nothing of Millrace's reads. They may be somebody else's:
