@@ -107,7 +107,7 @@ func (b *browser) open(path string) {
 
 // drawn are the heights of the chart's line at its points, as shares of the axis between two of its numbers.
 const drawn = `(() => {
-	const ticks = [...document.querySelectorAll("text.tick[text-anchor=end]")].map((t) => [Number(t.textContent.replace(/\s/g, "")), t.getAttribute("y") - 4]);
+	const ticks = [...document.querySelectorAll("text.tick[text-anchor=end]:not(.commit)")].map((t) => [Number(t.textContent.replace(/\s/g, "")), t.getAttribute("y") - 4]);
 	const [[v0, y0], [v1, y1]] = [ticks[0], ticks.at(-1)];
 	return document.querySelector(".mean").getAttribute("points").split(" ").map((p) => v0 + (p.split(",")[1] - y0) / (y1 - y0) * (v1 - v0));
 })()`
@@ -140,6 +140,19 @@ func TestBrowserShowsTheTrendInNumbersAndInTheChart(t *testing.T) {
 	}
 	if dots := look[int](b, `document.querySelectorAll("circle.dot").length`); dots != len(means) {
 		t.Errorf("%d points are drawn, want %d", dots, len(means))
+	}
+}
+
+func TestNewestCommitHasItsNameAtTheEdgeOfTheChart(t *testing.T) {
+	b := browse(t, serve(t, filled(t), tokens{}))
+	b.open("/ui/trend?machine=1&config=1&branch=1&metric=tps")
+	names := look[[]string](b, `[...document.querySelectorAll("text.commit")].map((t) => t.textContent)`)
+	commits := look[[]string](b, `[...document.querySelectorAll("#points tbody tr")].map((r) => r.cells[2].innerText.slice(0, 8))`)
+	if len(names) == 0 || names[len(names)-1] != commits[len(commits)-1] {
+		t.Errorf("the chart names %q of the commits %q", names, commits)
+	}
+	if out := look[bool](b, `[...document.querySelectorAll("text.commit")].some((t) => t.getBoundingClientRect().right > document.querySelector("figure.chart").getBoundingClientRect().right)`); out {
+		t.Error("a name is cut at the edge")
 	}
 }
 

@@ -16,11 +16,12 @@ func (u *UI) docsRoute() route.Route {
 		Answers: []route.Answer{{Status: 200, Body: "", ContentType: "text/html", Description: "The page."}},
 		Handler: func(c *gin.Context) {
 			body, err := u.render("docs", view{Title: "API", Tab: "docs"})
+			if err == nil {
+				err = u.send(c, http.StatusOK, body)
+			}
 			if err != nil {
 				route.Refuse(c, err)
-				return
 			}
-			send(c, http.StatusOK, body)
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +18,11 @@ func (u *UI) functions() template.FuncMap {
 	return template.FuncMap{
 		"asset": u.assets.address, "link": link, "number": number, "count": func(n any) string { return grouped(fmt.Sprint(n)) },
 		"date": date, "moment": moment, "iso": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
-		"exact": exact, "short": short, "bytes": size, "seconds": seconds, "unit": unit, "title": metricTitle, "plural": plural,
+		"exact": exact, "short": short, "bytes": size, "fileSize": func(n uint64) string { return size(int64(n)) }, "seconds": seconds, "unit": unit, "title": metricTitle, "plural": plural,
 		"signed": signed, "instant": instant, "short8": func(id string) string { return clip(id, 8) },
-		"phaseName": func(name string) string { return strings.ReplaceAll(name, "_", " ") }, "stateStyle": stateStyle, "changeTitle": changeTitle,
-		"clip": func(text string) string { return clip(text, textShown) }, "excerpt": func(text string) string { return clip(text, titleShown) },
+		"phaseName": phaseName, "verdict": func(j lab.Job) verdict { return verdictOf(&j) }, "jobID": shortID, "word": shellWord,
+		"changeTitle": changeTitle,
+		"clip":        func(text string) string { return clip(text, textShown) }, "excerpt": func(text string) string { return clip(text, titleShown) },
 	}
 }
 
@@ -96,6 +98,27 @@ func date(t time.Time) string { return t.UTC().Format("2 Jan 2006") }
 // instant shows a time to the second.
 func instant(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04:05") }
 func moment(t time.Time) string  { return t.UTC().Format("2 Jan 2006 15:04") }
+
+func phaseName(phase string) string { return strings.ReplaceAll(phase, "_", " ") }
+
+// shortID cuts the UUID in a job's id.
+func shortID(id string) string {
+	if family, name, ok := strings.Cut(id, "-"); ok && len(name) == 36 {
+		return family + "-" + clip(name, 8)
+	}
+	return id
+}
+
+// plainWord matches what a shell takes as it stands.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:/+-]*$`)
+
+// shellWord quotes a text for a command to be copied.
+func shellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // short cuts a commit as git shows it.
 func short(commit string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/millrace/millrace/processor/access"
+	"github.com/millrace/millrace/processor/debci"
 	"github.com/millrace/millrace/processor/testflinger"
+	"github.com/millrace/millrace/query/download"
+	"github.com/millrace/millrace/query/native/artifacts"
 	"github.com/millrace/millrace/query/native/cursor"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
@@ -98,19 +102,33 @@ const (
 	historyShown = 200
 	logShown     = 64 << 10
 	piecesShown  = 500
+	// filesShown bounds the files of a job on its page.
+	filesShown = 200
 )
 
 // jobData is what a job's page shows.
 type jobData struct {
 	lab.Job
 
-	Public bool
+	Verdict verdict
+	Public  bool
+	// Files are those that the job left, and MoreFiles how many there are besides.
+	Files     []jobFile
+	MoreFiles int
 	// Payload and Result are indented JSON; empty where there is none.
 	Payload, Result string
 	Phases          []phase
 	History         []lab.JobChange
 	MoreHistory     bool
 	Logs            []jobLog
+}
+
+// jobFile is a file that a job left.
+type jobFile struct {
+	artifacts.Artifact
+
+	// Href is where it is downloaded, by who may.
+	Href string
 }
 
 // phase is a phase of a job of Testflinger's.
@@ -155,12 +173,15 @@ func (u *UI) readJob(ctx context.Context, v *lab.View, id string, public bool) (
 	if job == nil {
 		return nil, route.Errorf(http.StatusNotFound, "there is no job %q", clip(id, titleShown))
 	}
-	d := &jobData{Job: *job, Public: public}
+	d := &jobData{Job: *job, Verdict: verdictOf(job), Public: public}
 	history, next, err := v.JobHistory(ctx, job.Number, lab.Page{Order: lab.JobChangeOrders()[0], Limit: historyShown})
 	if err != nil {
 		return nil, err
 	}
 	d.History, d.MoreHistory = history, next != nil
+	if err := u.addFiles(ctx, v, d); err != nil {
+		return nil, err
+	}
 	if !public {
 		if err := u.addPayload(ctx, v, d); err != nil {
 			return nil, err
@@ -172,6 +193,31 @@ func (u *UI) readJob(ctx context.Context, v *lab.View, id string, public bool) (
 		return d, err
 	}
 	return d, u.addPosted(ctx, v, d)
+}
+
+func (u *UI) addFiles(ctx context.Context, v *lab.View, d *jobData) error {
+	files, _, err := artifacts.Newest(ctx, u.Artifacts.DB, v.Generation, d.ID, "")
+	shown := files[:min(len(files), filesShown)]
+	for i := range shown {
+		d.Files = append(d.Files, jobFile{shown[i], "/ui/jobs/" + url.PathEscape(d.ID) + "/artifacts/" + url.PathEscape(shown[i].Name)})
+	}
+	d.MoreFiles = len(files) - len(shown)
+	return err
+}
+
+// artifactRoute gives browsers, whose token is in the cookie, the files that jobs left.
+func (u *UI) artifactRoute() route.Route {
+	return route.Route{
+		Method: http.MethodGet, Path: "/ui/jobs/:id/artifacts/:name", Side: route.Query, API: API, Access: route.TokenViewer,
+		Summary: "Download a file that a job left", Timeout: download.Timeout, Streams: true, Handler: u.Artifacts.Get,
+		Params: []route.Param{{Name: "id", Description: "The job's id."}, {Name: "name", Description: "The file's name."}},
+		Answers: []route.Answer{
+			{Status: 200, Body: "", ContentType: "application/octet-stream", Description: "The file."},
+			{Status: 401, Body: "", ContentType: "text/html", Description: "No token: a form to sign in."},
+			{Status: 404, Body: "", ContentType: "text/html", Description: "There is no such file, or it has expired."},
+			{Status: 503, Body: "", ContentType: "text/html", Description: "An engine is out of reach."},
+		},
+	}
 }
 
 func (u *UI) addPayload(ctx context.Context, v *lab.View, d *jobData) error {
@@ -237,7 +283,11 @@ func (d *jobData) addPhases(posted map[string]jsontext.Value) {
 			status[name] = flat
 		}
 		delete(posted, name+"_status")
-		d.Phases = append(d.Phases, phase{Name: name, Status: clip(string(status[name]), textShown), Now: !d.Ended && d.State == name})
+		p := phase{Name: name, Status: clip(string(status[name]), textShown), Now: !d.Ended && d.State == name}
+		d.Phases = append(d.Phases, p)
+		if d.Ended && d.Verdict.Style == good && p.Status != "" && p.Status != "0" {
+			d.Verdict.Text, d.Verdict.Style = phaseName(name)+" failed", bad
+		}
 	}
 }
 
@@ -279,7 +329,7 @@ func logOf(kind, phase, text string, cut bool) jobLog {
 	}
 	title := map[string]string{"output": "Output", "serial": "Serial console"}[kind]
 	if phase != "" {
-		title += ", " + strings.ReplaceAll(phase, "_", " ")
+		title += ", " + phaseName(phase)
 	}
 	return jobLog{ID: "log-" + kind + "-" + phase, Title: title, Text: strings.ToValidUTF8(text, "\ufffd"), Cut: cut}
 }
@@ -301,15 +351,26 @@ func (d *jobData) addPostedLogs(posted map[string]jsontext.Value) {
 	}
 }
 
-// stateStyle is how a job's state is marked.
-func stateStyle(j lab.Job) string {
+// good and bad are the styles of what went well, and did not.
+const good, bad = "good", "bad"
+
+// verdict is how a job stands: its state, or how it ended where it was done and yet did not pass.
+type verdict struct{ Text, State, Style string }
+
+func verdictOf(j *lab.Job) verdict {
+	v := verdict{Text: j.State, State: j.State, Style: good}
 	switch {
 	case !j.Ended && j.State == testflinger.StateWaiting:
-		return ""
-	case j.Ended && j.State != testflinger.StateComplete && j.State != testflinger.StateCompleted:
-		return "bad"
+		v.Style = ""
+	case !j.Ended:
+	case j.State != testflinger.StateComplete && j.State != testflinger.StateCompleted:
+		v.Style = bad
+	case j.Status == debci.Neutral:
+		v.Text, v.Style = j.Status, ""
+	case j.Status != "" && j.Status != debci.Pass:
+		v.Text, v.Style = j.Status, bad
 	}
-	return "good"
+	return v
 }
 
 // change words are what happened, for people.

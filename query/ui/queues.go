@@ -83,7 +83,7 @@ func readQueues(ctx context.Context, v *lab.View, now time.Time) (*queuesData, e
 // addCourse reads how the queue went for a day, by the hour.
 func (q *queueCard) addCourse(ctx context.Context, v *lab.View, now time.Time) error {
 	query := lab.QueueTrendQuery{
-		Queue: q.Queue.Queue, Metric: lab.QueueWaiting, From: minute(now).Add(-24 * time.Hour), To: minute(now), Resolution: lab.Hour,
+		Queue: q.Queue.Queue, Metric: lab.QueueWaiting, From: later(minute(now).Add(-24*time.Hour), q.Began), To: minute(now), Resolution: lab.Hour,
 	}
 	lengths, err := v.QueueTrend(ctx, query)
 	if err != nil {
@@ -103,6 +103,14 @@ func (q *queueCard) addCourse(ctx context.Context, v *lab.View, now time.Time) e
 		q.Waits, q.Wait = &drawn, span(waits.Points[n-1].Median)
 	}
 	return nil
+}
+
+// later gives the later of two times: a queue's course begins with the queue.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func column(points []lab.QueuePoint, of func(lab.QueuePoint) float64) []float64 {
@@ -214,11 +222,11 @@ func readQueue(ctx context.Context, v *lab.View, name, last string, now time.Tim
 		return nil, route.Errorf(404, "there is no queue %q, or it never had a job", clip(name, titleShown))
 	}
 	d := &queueData{Queue: queues[0], Aged: aged(queues[0].Oldest, now)}
-	from := minute(now)
+	from, began := minute(now), queues[0].Began
 	for _, r := range queueRanges {
 		d.Ranges = append(d.Ranges, option{r.Name, r.Label, r.Name == last})
 		if r.Name == last {
-			from = from.Add(-r.length)
+			from = later(from.Add(-r.length), began)
 		}
 	}
 	d.Charts = []queueChart{{Title: "Jobs that wait"}, {Title: "Jobs that are worked on"}, {Title: "Wait until the hand-out", Unit: "s"}}

@@ -94,6 +94,8 @@ type trendData struct {
 	Sums, ByRun bool
 	// Refusal is why the trend is not shown.
 	Refusal string
+	// Missing is what the request names and the lab does not have.
+	Missing []string
 	Summary *summary
 }
 
@@ -193,6 +195,9 @@ func readTrend(ctx context.Context, v *lab.View, a asked, q lab.TrendQuery) (*tr
 		return nil, err
 	}
 	d := &trendData{}
+	if machines, err = withMachine(ctx, v, machines, a.machine); err != nil {
+		return nil, err
+	}
 	a.machine = d.offerMachines(machines, a.machine)
 	d.offerRanges(a)
 	if a.machine == 0 {
@@ -207,9 +212,32 @@ func readTrend(ctx context.Context, v *lab.View, a asked, q lab.TrendQuery) (*tr
 		return d, err
 	}
 	d.Series = pick(series, a)
+	d.addMissing(a)
 	d.offer(series, names)
 	q.Series = d.Series
 	return d, d.addTrend(ctx, v, q)
+}
+
+// withMachine adds a machine that is behind those that are offered, if there is one with the id.
+func withMachine(ctx context.Context, v *lab.View, machines []lab.Machine, id uint64) ([]lab.Machine, error) {
+	if len(machines) < namesShown || id == 0 || slices.ContainsFunc(machines, func(m lab.Machine) bool { return m.MachineID == id }) {
+		return machines, nil
+	}
+	found, _, err := v.Machines(ctx, lab.MachineFilter{ID: id}, lab.Page{Order: lab.MachineOrders()[0], Limit: 1})
+	return append(machines, found...), err
+}
+
+// addMissing names what was asked for and is not what is shown.
+func (d *trendData) addMissing(a asked) {
+	if a.config != "" && a.config != configKey(d.Series.ConfigID, d.Series.Metric) {
+		d.Missing = append(d.Missing, "configuration "+clip(a.config, textShown))
+	}
+	if a.branch != 0 && a.branch != d.Series.BranchID {
+		d.Missing = append(d.Missing, "branch "+strconv.FormatUint(a.branch, 10))
+	}
+	if a.metric != "" && a.metric != d.Series.Metric {
+		d.Missing = append(d.Missing, "metric "+clip(a.metric, textShown))
+	}
 }
 
 // addTrend reads the points.
@@ -314,7 +342,14 @@ func (d *trendData) offerMachines(machines []lab.Machine, wanted uint64) uint64 
 	for i := range machines {
 		d.Machines = append(d.Machines, option{strconv.FormatUint(machines[i].MachineID, 10), machines[i].Alias, i == chosen})
 	}
-	if chosen < 0 {
+	switch {
+	case chosen >= 0:
+	case wanted != 0:
+		name := "machine " + strconv.FormatUint(wanted, 10)
+		d.Missing = []string{name}
+		d.Machines = append(d.Machines, option{strconv.FormatUint(wanted, 10), name + ", not here", true})
+		fallthrough
+	default:
 		return 0
 	}
 	d.Machine = machines[chosen].Alias

@@ -18,6 +18,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/millrace/millrace/query/cache"
+	"github.com/millrace/millrace/query/native/artifacts"
 	"github.com/millrace/millrace/query/native/fresh"
 	"github.com/millrace/millrace/query/native/lab"
 	"github.com/millrace/millrace/schemas/eventlog"
@@ -33,7 +34,9 @@ type Config struct {
 	Reader  *lab.Reader
 	// Packer gives what was submitted for jobs, and what they put out.
 	Packer lab.Unpacker
-	Now    func() time.Time
+	// Artifacts gives the files that jobs left.
+	Artifacts *artifacts.Artifacts
+	Now       func() time.Time
 	// Authorize finds out who sent a request, as for Millrace's own API.
 	Authorize route.Authorizer
 	// Secure tells whether the client came by HTTPS.
@@ -65,9 +68,11 @@ func New(c Config) (*UI, error) {
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// API is what the pages share: a token in a cookie, refusals that people can read, and headers that lock the pages in.
+// API is what the pages share: a token in a cookie, refusals that people can read, also where there is no page, and headers
+// that lock the pages in.
 func (u *UI) API() route.API {
-	return route.API{Authorize: u.authorize, Refuse: u.refuse, Header: http.Header{
+	unknown := func(c *gin.Context) { route.Refuse(c, route.Errorf(http.StatusNotFound, "nothing has this address")) }
+	return route.API{Authorize: u.authorize, Refuse: u.refuse, Root: "/ui", Unknown: unknown, Header: http.Header{
 		"Content-Security-Policy":      {policy},
 		"X-Content-Type-Options":       {"nosniff"},
 		"X-Frame-Options":              {"DENY"},
@@ -92,11 +97,12 @@ func (u *UI) Routes() []route.Route {
 		u.page("/ui/queue", "Show a queue", u.queue, queueParams()...),
 		u.page("/ui/jobs", "List jobs", u.jobs, jobsParams()...),
 		u.page("/ui/jobs/:id", "Show a job", u.job, route.Param{Name: "id", MaxLength: 1000, Description: "Its id: job-N, debci-N or testflinger-UUID."}),
+		u.artifactRoute(),
 		u.page("/ui/agents", "Show the agents", u.agents),
 		u.page("/ui/agents/:name", "Show an agent", u.agent, route.Param{Name: "name", MaxLength: 1000, Description: "Its name."}),
 		operators(u.page("/ui/dead-letters", "Show records that could not be projected", u.letters, letters)),
 		operators(u.page("/ui/dead-letters/:id", "Show a dead letter", u.letter, route.Param{Name: "id", Description: "Its id, a UUID."})),
-		frontRoute(), u.docsRoute(), u.signInRoute(), u.signOutRoute(), u.assetRoute(),
+		frontRoute(), u.docsRoute(), u.signInPage(), u.signInRoute(), u.signOutRoute(), u.assetRoute(),
 	}
 }
 
@@ -174,8 +180,7 @@ func (u *UI) show(c *gin.Context, understand func(*gin.Context) (sight, error)) 
 	if err != nil {
 		return err
 	}
-	send(c, http.StatusOK, body)
-	return nil
+	return u.send(c, http.StatusOK, body)
 }
 
 func (u *UI) render(name string, v view) ([]byte, error) {
@@ -186,7 +191,16 @@ func (u *UI) render(name string, v view) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-func send(c *gin.Context, status int, body []byte) {
+// visitorPlace is where a page shows its visitor: filled in when the page is sent, because pages are kept for everybody.
+const visitorPlace = `<div class="visitor"></div>`
+
+// send answers with a page, for the one who asked.
+func (u *UI) send(c *gin.Context, status int, body []byte) error {
+	var shown bytes.Buffer
+	if err := u.pages["error"].ExecuteTemplate(&shown, "visitor", visitor{Name: u.signedIn(c), Next: wanted(c)}); err != nil {
+		return fmt.Errorf("render the visitor: %w", err)
+	}
+	body = bytes.Replace(body, []byte(visitorPlace), shown.Bytes(), 1)
 	header := c.Writer.Header()
 	header.Set("Content-Type", htmlType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
@@ -194,9 +208,10 @@ func send(c *gin.Context, status int, body []byte) {
 	c.Status(status)
 	if c.Request.Method == http.MethodHead {
 		c.Writer.WriteHeaderNow()
-		return
+		return nil
 	}
 	_, _ = c.Writer.Write(body) // a browser that has gone needs no page
+	return nil
 }
 
 // toRuns and toSamples are the topics that runs, and samples, come from.

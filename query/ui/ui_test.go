@@ -19,7 +19,9 @@ import (
 
 	"github.com/millrace/millrace/processor/access"
 	"github.com/millrace/millrace/processor/pgperffarm/farmdoc"
+	"github.com/millrace/millrace/query/download"
 	"github.com/millrace/millrace/query/native"
+	"github.com/millrace/millrace/query/native/artifacts"
 	"github.com/millrace/millrace/query/native/labtest"
 	"github.com/millrace/millrace/query/ui"
 	"github.com/millrace/millrace/schemas/blob"
@@ -60,25 +62,30 @@ func serve(t *testing.T, l *labtest.Lab, k tokens) site {
 	return serveAt(t, l, k, time.Now)
 }
 
-func newPacker(t *testing.T) *documents.Packer {
+// fill gives the pages what they read: a lab, and a store with the content of one file.
+func fill(t *testing.T, config *ui.Config, l *labtest.Lab) {
 	t.Helper()
 	blobs, err := blob.Open(t.Context(), "mem://")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = blobs.Close() })
+	if _, err := blobs.PutBytes(t.Context(), []byte(coreDump)); err != nil {
+		t.Fatal(err)
+	}
 	packer, err := documents.NewPacker(blobs, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return packer
+	config.Answers, config.Reader, config.Packer = l.Answers, l.Reader, packer
+	config.Artifacts = artifacts.New(artifacts.Config{DB: l.DB, Gate: l.Answers.Gate, Sender: &download.Sender{Blobs: blobs, Logger: slog.New(slog.DiscardHandler)}})
 }
 
 func serveAt(t *testing.T, l *labtest.Lab, k tokens, now func() time.Time) site {
 	t.Helper()
 	config := ui.Config{Now: now, Authorize: k.authorize, Secure: func(*http.Request) bool { return false }}
 	if l != nil {
-		config.Answers, config.Reader, config.Packer = l.Answers, l.Reader, newPacker(t)
+		fill(t, &config, l)
 	}
 	u, err := ui.New(config)
 	if err != nil {
@@ -198,7 +205,23 @@ func TestTrendPageTakesWhatExistsForWhatDoesNot(t *testing.T) {
 	s := serve(t, filled(t), tokens{})
 	s.shows("/ui/trend?machine=1&config=99&branch=99&metric=nothing", "1 client · scale 10 · 60 s · read-write · master")
 	s.shows("/ui/trend?machine=1&config=2&branch=6&metric=nothing", "8 clients · scale 10 · 60 s · read-only · REL_18_STABLE")
+	s.shows("/ui/trend?machine=1&config=99&branch=99&metric=nothing", "There is no trend of configuration 99, branch 99, metric nothing here. This is the nearest.")
+	s.shows("/ui/trend?machine=1&config=1&branch=1&metric=nothing", "There is no trend of metric nothing here.")
+	if exact := visible(s.page("/ui/trend?machine=1&config=1&branch=1&metric=tps")); strings.Contains(exact, "There is no trend") {
+		t.Errorf("a trend that is there is said not to be: %s", exact)
+	}
 	s.shows("/ui/trend?machine=2", "hobby has measured nothing yet.")
+}
+
+func TestTrendPageNamesAMachineThatIsNotThere(t *testing.T) {
+	s := serve(t, filled(t), tokens{})
+	page := s.page("/ui/trend?machine=99&config=1&branch=1&metric=tps")
+	if seen := visible(page); !strings.Contains(seen, "There is no machine 99. Choose one of those that are here") || strings.Contains(seen, "No runs yet") {
+		t.Errorf("the page shows %s", seen)
+	}
+	if !strings.Contains(page, `<option value="99" selected>machine 99, not here</option>`) || strings.Count(page, "selected") != 3 {
+		t.Error("another machine is chosen instead")
+	}
 }
 
 func TestChangesOfSettingsAreShown(t *testing.T) {
@@ -233,11 +256,26 @@ func TestChangesOfSettingsStayShortHoweverMuchWasUploaded(t *testing.T) {
 func TestEmptyLabSaysHowToBegin(t *testing.T) {
 	l := labtest.New(t)
 	s := serve(t, l, tokens{})
-	s.shows("/ui", "An empty lab", "No runs yet. Run make demo")
-	s.shows("/ui/trend", "No machine is registered yet.")
+	const register = "millrace admin pgperffarm user set NAME millrace admin pgperffarm machine add ALIAS --owner NAME --approved"
+	s.shows("/ui", "An empty lab", "No runs yet. Run make demo", register)
+	s.shows("/ui/trend", "No machine is registered yet.", register)
+	s.shows("/ui/queues", "http://127.0.0.1:8080/millrace/v1/jobs", "$TOKEN is what millrace admin token add NAME --role writer prints.")
 	l.AddMachine("kestrel", true)
 	s.shows("/ui", "0 runs from 1 machine", "No runs yet. Run make demo")
 	s.shows("/ui/trend", "No runs yet. Run make demo")
+}
+
+func TestPageOfAMachineThatMayNotUploadSaysHowToApproveIt(t *testing.T) {
+	l := labtest.New(t)
+	l.AddMachine("hobby", false)
+	l.AddMachine("Jane's new box", false)
+	l.AddMachine("kestrel", true)
+	s := serve(t, l, tokens{})
+	s.shows("/ui/machines/1", "millrace admin pgperffarm machine approve hobby ")
+	s.shows("/ui/machines/2", `millrace admin pgperffarm machine approve 'Jane'\''s new box' `)
+	if page := visible(s.page("/ui/machines/3")); strings.Contains(page, "machine approve") {
+		t.Errorf("a machine that is approved is to be approved: %s", page)
+	}
 }
 
 func TestPagesFollowWhatComesIn(t *testing.T) {
@@ -327,8 +365,13 @@ func TestRefusalsAreReadable(t *testing.T) {
 		"/ui/trend?resolution=minute":   {400, "Query parameter resolution must be one of auto, raw, run, hour, day, week."},
 		"/ui/trend/runs?machine=1":      {400, "Query parameter from must be"},
 		"/ui/assets/whatever/secret.go": {404, "There is no such file."},
+		"/ui/nothing":                   {404, "Nothing has this address. To the lab"},
+		"/ui/jobs/job-1/nothing":        {404, "Nothing has this address. To the lab"},
 	} {
 		answer := s.get(path)
+		if kind := answer.Header().Get("Content-Type"); kind != "text/html; charset=utf-8" || answer.Header().Get("Content-Security-Policy") == "" {
+			t.Errorf("GET %s: type %q with header %v, want a page under the policy", path, kind, answer.Header())
+		}
 		if answer.Code != want.status || !strings.Contains(visible(answer.Body.String()), want.text) {
 			t.Errorf("GET %s: %d %s, want %d with %q", path, answer.Code, visible(answer.Body.String()), want.status, want.text)
 		}
@@ -374,10 +417,10 @@ func TestBrowsersSignInWithAToken(t *testing.T) {
 	}
 	in := s.signIn(" viewer-token ", "/ui/runs/1")
 	cookies := in.Result().Cookies()
-	if in.Code != http.StatusSeeOther || in.Header().Get("Location") != "/ui/runs/1" || len(cookies) != 1 {
+	if in.Code != http.StatusSeeOther || in.Header().Get("Location") != "/ui/runs/1" || len(cookies) != 2 {
 		t.Fatalf("signing in: %d to %s with cookies %v", in.Code, in.Header().Get("Location"), cookies)
 	}
-	if c := cookies[0]; !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/ui" {
+	if c := cookies[0]; !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/ui" || cookies[1].Path != "/docs" {
 		t.Errorf("the cookie is %v", c)
 	}
 	if page := s.get("/ui/runs/1", cookies[0]); page.Code != 200 {
@@ -396,7 +439,7 @@ func TestSigningInLeadsToPagesOfOursOnly(t *testing.T) {
 	s := serve(t, nil, tokens{})
 	for next, want := range map[string]string{
 		"/ui/trend?machine=1": "/ui/trend?machine=1", "": "/ui", "https://evil.example/": "/ui", "//evil.example/ui/": "/ui",
-		"/millrace/v1/runs": "/ui", `/ui/\evil`: "/ui", "/uix": "/ui", "javascript:alert(1)": "/ui",
+		"/docs": "/docs", "/docs/x": "/ui", "/millrace/v1/runs": "/ui", `/ui/\evil`: "/ui", "/uix": "/ui", "javascript:alert(1)": "/ui",
 	} {
 		if got := s.signIn("viewer-token", next).Header().Get("Location"); got != want {
 			t.Errorf("next %q leads to %q, want %q", next, got, want)
@@ -407,11 +450,69 @@ func TestSigningInLeadsToPagesOfOursOnly(t *testing.T) {
 	}
 }
 
+// whose cuts out of a page how it shows its visitor.
+var whose = regexp.MustCompile(`(?s)<div class="visitor">(.*?)</div>`)
+
+func visitorOf(answer *httptest.ResponseRecorder) string {
+	if found := whose.FindAllStringSubmatch(answer.Body.String(), -1); len(found) == 1 {
+		return strings.TrimSpace(visible(found[0][1]))
+	}
+	return "not one visitor"
+}
+
+func TestEveryPageShowsWhoIsSignedInAndLetsThemLeave(t *testing.T) {
+	l := filled(t)
+	s := serve(t, l, tokens{})
+	viewer, operator := s.signIn("viewer-token", "").Result().Cookies()[0], s.signIn("operator-token", "").Result().Cookies()[0]
+	for _, path := range []string{"/ui", "/ui/machines/1", "/ui/trend", "/ui/queues", "/ui/jobs", "/ui/agents", "/ui/dead-letters", "/ui/sign-in", "/ui/nothing", "/ui/runs/99", "/docs"} {
+		for range 2 { // pages are kept for everybody
+			if who := visitorOf(s.get(path, viewer)); who != "viewer-token Sign out" {
+				t.Errorf("GET %s shows a viewer %q", path, who)
+			}
+			if who := visitorOf(s.get(path, operator)); who != "operator-token Sign out" {
+				t.Errorf("GET %s shows an operator %q", path, who)
+			}
+			if who := visitorOf(s.get(path)); who != "Sign in" {
+				t.Errorf("GET %s shows a stranger %q", path, who)
+			}
+		}
+	}
+	if who := visitorOf(s.get("/docs", &http.Cookie{Name: "millrace_token", Value: "cmV2b2tlZA"})); who != "Sign in" {
+		t.Errorf("who has a token that was revoked is shown %q", who)
+	}
+	before := l.Queries.Load()
+	for _, who := range []*http.Cookie{viewer, operator} {
+		s.get("/ui/trend", who)
+	}
+	if asked := l.Queries.Load() - before; asked != 0 {
+		t.Errorf("a page that is kept asks ClickHouse %d times for other visitors", asked)
+	}
+}
+
+func TestSigningInLeadsBackToThePageHoweverOftenTheTokenIsWrong(t *testing.T) {
+	s := serve(t, filled(t), tokens{})
+	page := s.page("/ui/trend?machine=1&config=2")
+	form := html.UnescapeString(regexp.MustCompile(`href="(/ui/sign-in[^"]*)"`).FindStringSubmatch(page)[1])
+	const next = `name="next" value="/ui/trend?machine=1&amp;config=2"`
+	if answer := s.get(form); answer.Code != 200 || !strings.Contains(answer.Body.String(), next) {
+		t.Errorf("GET %s: %d %s", form, answer.Code, answer.Body)
+	}
+	for token, says := range map[string]string{"guess": "The token is not known, or was revoked.", " ": "That is no token"} {
+		answer := s.signIn(token, "/ui/trend?machine=1&config=2")
+		if answer.Code != 401 || !strings.Contains(answer.Body.String(), next) || !strings.Contains(visible(answer.Body.String()), says) {
+			t.Errorf("with token %q: %d %s, want %q and a form that leads back", token, answer.Code, answer.Body, says)
+		}
+	}
+	if answer := s.signIn("guess", "//evil.example"); !strings.Contains(answer.Body.String(), `name="next" value="/ui"`) {
+		t.Errorf("the form after a wrong token leads elsewhere: %s", answer.Body)
+	}
+}
+
 func TestTokenThatIsWorthNothingIsForgotten(t *testing.T) {
 	s := serve(t, filled(t), tokens{})
 	page := s.get("/ui", &http.Cookie{Name: "millrace_token", Value: "cmV2b2tlZA"})
 	cookies := page.Result().Cookies()
-	if page.Code != 200 || len(cookies) != 1 || cookies[0].MaxAge >= 0 {
+	if page.Code != 200 || len(cookies) != 2 || cookies[0].MaxAge >= 0 || cookies[1].MaxAge >= 0 {
 		t.Errorf("reads are open: %d with cookies %v, want the page and the cookie gone", page.Code, cookies)
 	}
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/ui/sign-out", nil)

@@ -55,15 +55,16 @@ func (p *process) composeQuery(tokens access.TokensConfig) error {
 		Answers: answers, Reader: reader, Jobs: p.jobs, Output: p.output, Packer: p.packer, Keyring: p.keys, MaxWait: p.options.Config.Jobs.MaxWait,
 		Now: time.Now, Describe: p.describe,
 	})
+	sender := &download.Sender{Blobs: p.blobs, Logger: p.logger}
+	files := artifacts.New(artifacts.Config{DB: p.db, Gate: p.gate, Sender: sender})
 	var err error
 	if p.pages, err = ui.New(ui.Config{
-		Answers: answers, Reader: reader, Packer: p.packer, Now: time.Now,
+		Answers: answers, Reader: reader, Packer: p.packer, Artifacts: files, Now: time.Now,
 		Authorize: p.apis[native.API].Authorize, Secure: tokens.Proxies.Secure,
 	}); err != nil {
 		return err
 	}
-	sender := &download.Sender{Blobs: p.blobs, Logger: p.logger}
-	p.socketReads = append(p.reads.Routes(), artifacts.New(artifacts.Config{DB: p.db, Gate: p.gate, Sender: sender}).Routes()...)
+	p.socketReads = append(p.reads.Routes(), files.Routes()...)
 	p.socketReads = append(p.socketReads, subscriptions.New(subscriptions.Config{Registry: p.registry, Keyring: p.keys, Client: p.log}).Routes()...)
 	tests := querydebci.New(querydebci.Config{
 		DB: p.db, Gate: p.gate, Packer: p.packer, Rejected: p.rejected,

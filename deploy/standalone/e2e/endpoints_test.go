@@ -274,10 +274,11 @@ func TestPagesAreServedWithEverythingTheyNeedFromHere(t *testing.T) {
 }
 
 func TestTokenIsKeptInTheBrowserUntilItSignsOut(t *testing.T) {
-	covers(t, "POST /ui/sign-in", "POST /ui/sign-out", "GET /ui/dead-letters")
+	covers(t, "GET /ui/sign-in", "POST /ui/sign-in", "POST /ui/sign-out", "GET /ui/dead-letters")
 	onEveryLab(t, func(t *testing.T, lab *Lab) {
 		visitor := lab.visitor(t)
 		visitor.get(t, "/ui/dead-letters").says(t, http.StatusUnauthorized, "token")
+		visitor.get(t, "/ui/sign-in?next=%2Fui%2Fjobs").says(t, http.StatusOK, `name="next" value="/ui/jobs"`)
 		form := visitor.with("Content-Type", "application/x-www-form-urlencoded")
 		token := lab.Token(t, route.Operator.String())
 		signedIn := form.do(t, http.MethodPost, "/ui/sign-in", []byte("token="+token+"&next="+url.QueryEscape("//evil.example"))).Want(t, http.StatusSeeOther)

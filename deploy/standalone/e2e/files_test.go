@@ -150,7 +150,8 @@ func TestTestflingerArtifactIsTheNewestAndComesByParts(t *testing.T) {
 }
 
 func TestArtifactsOfAJobAreStoredByItsWorkerAndRead(t *testing.T) {
-	covers(t, "PUT /millrace/v1/jobs/:id/artifacts/:name", "GET /millrace/v1/jobs/:id/artifacts", "GET /millrace/v1/jobs/:id/artifacts/:name")
+	covers(t, "PUT /millrace/v1/jobs/:id/artifacts/:name", "GET /millrace/v1/jobs/:id/artifacts", "GET /millrace/v1/jobs/:id/artifacts/:name",
+		"GET /ui/jobs/:id/artifacts/:name")
 	onEveryLab(t, func(t *testing.T, lab *Lab) {
 		writer, queue := lab.writer(t), Unique("queue")
 		reader := lab.visitor(t).with("Authorization", "Bearer "+lab.Token(t, "viewer"))
@@ -173,6 +174,9 @@ func TestArtifactsOfAJobAreStoredByItsWorkerAndRead(t *testing.T) {
 		}
 		wantMembers(t, list.Items[1], map[string]any{"size": 200_000, "sha256": hex.EncodeToString(sum[:]), "content_type": "text/plain", "attempt": 1})
 		reader.get(t, path+"/log.txt").wantFile(t, log, "text/plain", "attachment; filename=log.txt")
+		const page = "/ui/jobs/"
+		reader.get(t, page+id).says(t, http.StatusOK, page+id+"/artifacts/log.txt")
+		reader.get(t, page+id+"/artifacts/log.txt").wantFile(t, log, "text/plain", "attachment; filename=log.txt")
 		if part := reader.with("Range", "bytes=199990-").get(t, path+"/log.txt"); part.Status != http.StatusPartialContent || !bytes.Equal(part.Body, log[199_990:]) {
 			t.Errorf("the end is %d with %d bytes", part.Status, len(part.Body))
 		}

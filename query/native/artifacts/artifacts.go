@@ -71,7 +71,7 @@ func (a *Artifacts) Routes() []route.Route {
 		},
 		{
 			Method: http.MethodGet, Path: "/millrace/v1/jobs/:id/artifacts/:name", Side: route.Query, API: native.API, Access: route.TokenViewer,
-			Summary: "Get a file that a job left, or a part of it", Timeout: download.Timeout, Streams: true, Handler: a.get,
+			Summary: "Get a file that a job left, or a part of it", Timeout: download.Timeout, Streams: true, Handler: a.Get,
 			Params: append(params, route.Param{Name: "name", Description: "The file's name."},
 				route.Param{Name: "Range", In: route.InHeader, Description: "One range of bytes, to go on where a download broke off."},
 				route.Param{Name: "If-Range", In: route.InHeader, Description: "The entity tag of the file that the range is of: another file is answered whole."}),
@@ -137,7 +137,8 @@ func (a *Artifacts) list(c *gin.Context) {
 	c.Data(http.StatusOK, "application/json", body)
 }
 
-func (a *Artifacts) get(c *gin.Context) {
+// Get answers with the file that the path names by a job's id and a name.
+func (a *Artifacts) Get(c *gin.Context) {
 	list, refs, err := a.newest(c, c.Param("name"))
 	if err == nil && len(list) == 0 {
 		err = route.Errorf(http.StatusNotFound, "the job left no file of this name, or it has expired")

@@ -39,6 +39,8 @@ type Job struct {
 	ChangedAt   time.Time `json:"changed_at" ch:"-" doc:"when the newest change was"`
 	// EndedAt is when the job ended, if it has: what is reported later does not move it.
 	EndedAt time.Time `json:"-" ch:"-"`
+	// Status is the member status of its result, as pass or fail; empty where its newest change tells none.
+	Status string `json:"-" ch:"-"`
 }
 
 // jobState is the newest change of a job.
@@ -48,6 +50,7 @@ type jobState struct {
 	State  string    `ch:"state"`
 	Ended  bool      `ch:"ended"`
 	Result string    `ch:"result"`
+	Status string    `ch:"status"`
 }
 
 // jobWork is who got a job last, or reported on it, how often it was handed out, and when it ended first.
@@ -182,7 +185,7 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		return nil, err
 	}
 	states, err := byID(ctx, v, "job_states FINAL", "seq", numbers, func(s *jobState) uint64 { return s.Number },
-		[]string{"seq", "at", "state", "ended"})
+		[]string{"seq", "at", "state", "ended", "JSONExtractString(result, 'status') AS status"})
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +198,7 @@ func (v *View) jobs(ctx context.Context, numbers []uint64, fields ...string) ([]
 		if job, ok := rows[number]; ok {
 			state := states[number]
 			job.ID = jobs.ID(familyNamed(job.Family), number, job.JobID)
-			job.State, job.Ended, job.ChangedAt = state.State, state.Ended, state.At
+			job.State, job.Ended, job.ChangedAt, job.Status = state.State, state.Ended, state.At, state.Status
 			job.Worker, job.Attempt, job.EndedAt = work[number].Worker, work[number].Attempt, work[number].EndedAt
 			found = append(found, job)
 		}

@@ -40,12 +40,15 @@ func NewReader(db *clickhouse.DB, runs Runs, jobs Jobs) *Reader {
 // At reads one generation.
 func (r *Reader) At(generation uint32) *View {
 	return &View{
-		db: r.db, lab: r, database: r.db.Generation(generation), writer: projection.NewWriter(r.db, generation),
+		Generation: generation, db: r.db, lab: r, database: r.db.Generation(generation), writer: projection.NewWriter(r.db, generation),
 	}
 }
 
 // View reads one generation of the projections.
 type View struct {
+	// Generation is its number.
+	Generation uint32
+
 	db       *clickhouse.DB
 	lab      *Reader
 	database string

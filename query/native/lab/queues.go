@@ -19,6 +19,8 @@ type Queue struct {
 	Out       uint64     `json:"out" ch:"-" doc:"jobs that somebody works on"`
 	Oldest    *time.Time `json:"oldest_waiting_since" ch:"-" doc:"when the job was submitted that has waited longest; null when none waits"`
 	ChangedAt time.Time  `json:"changed_at" ch:"last" doc:"when its length last changed"`
+	// Began is when its length first changed.
+	Began time.Time `json:"-" ch:"first"`
 }
 
 // QueueOrders are the orders of queues: by name.
@@ -29,7 +31,7 @@ type QueueFilter struct{ Name, Prefix string }
 
 // Queues reads a page of queues. How long they are is known from the fold.
 func (v *View) Queues(ctx context.Context, filter QueueFilter, page Page) ([]Queue, cursor.Key, error) {
-	s := selection{columns: []string{"queue", "max(at) AS last"}, from: "{db}.queue_changes", group: "queue"}
+	s := selection{columns: []string{"queue", "max(at) AS last", "min(at) AS first"}, from: "{db}.queue_changes", group: "queue"}
 	equal(&s.where, "queue", filter.Name)
 	if filter.Prefix != "" {
 		s.where.and("startsWith(queue, ?)", filter.Prefix)

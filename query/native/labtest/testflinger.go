@@ -30,6 +30,8 @@ func (l *Lab) Say(m proto.Message) {
 			return b.AddResult(m, 1, record)
 		case *event.JobOutputAppended:
 			return b.AddOutput(m, 1, record)
+		case *event.JobArtifactStored:
+			return b.AddArtifact(m, 1, record)
 		}
 		l.Fatalf("%T is no fact that the lab knows", m)
 		return nil

@@ -34,9 +34,9 @@ function number(value) {
   return String(Number(value.toFixed(digits))).replace("-", "−");
 }
 
-// stepsOf gives round values that divide a range into about so many parts.
-function stepsOf(least, greatest, parts) {
-  const rough = (greatest - least) / parts;
+// stepsOf gives round values that divide a range into about so many parts, none smaller than the finest.
+function stepsOf(least, greatest, parts, finest) {
+  const rough = Math.max((greatest - least) / parts, finest);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough * 0.999);
   const steps = [];
@@ -138,6 +138,9 @@ class Chart {
   scale() {
     const shown = this.points.flatMap((p) => (this.sums ? [p.mean, p.p95, p.p99] : [p.mean]));
     let least = Math.min(...shown), greatest = Math.max(...shown);
+    const counts = this.figure.dataset.counts !== undefined; // things that can be counted: their axis has whole numbers
+    if (counts) greatest = Math.max(1, greatest);
+    if (counts && greatest - least < 2) least = Math.max(0, Math.floor(greatest) - 2);
     if (least === greatest) {
       const room = Math.abs(least) * 0.1 || 1;
       least -= room;
@@ -147,7 +150,7 @@ class Chart {
     const room = (greatest - least) * 0.06;
     if (least !== 0) least -= room;
     greatest += room;
-    this.ticks = stepsOf(least, greatest, this.height < 260 ? 4 : 6);
+    this.ticks = stepsOf(least, greatest, this.height < 260 ? 4 : 6, counts ? 1 : 0);
     const texts = this.ticks.map(number);
     this.left = Math.max(...texts.map((text) => text.length)) * 7.2 + 12;
     this.right = this.width - 12;
@@ -179,13 +182,16 @@ class Chart {
 
   // commits marks where another commit begins to be measured.
   commits() {
+    const room = 74, newest = this.cuts.at(-1);
+    const left = newest && this.x(newest.t) + room > this.width; // the newest has its name in any case
     let free = 0;
     for (const p of this.cuts) {
       const x = Math.round(this.x(p.t)) + 0.5;
       draw("line", { class: "cut", x1: x, x2: x, y1: 16, y2: this.bottom }, this.svg);
-      if (x < free || x + 70 > this.width) continue;
-      draw("text", { class: "tick commit", x: x + 4, y: 14 }, this.svg, p.commit.slice(0, 8));
-      free = x + 74;
+      const end = p === newest && left;
+      if (p !== newest && (x < free || x + room > this.x(newest.t) - (left ? room : 0))) continue;
+      draw("text", { class: "tick commit", x: end ? x - 4 : x + 4, y: 14, "text-anchor": end ? "end" : "start" }, this.svg, p.commit.slice(0, 8));
+      free = x + room;
     }
   }
 
