@@ -76,6 +76,39 @@ func TestSubmissionsThatAreTooManyToKeepAreReadAgain(t *testing.T) {
 	}
 }
 
+func TestSubmissionThatIsKeptAnewAfterItsJobCameBackIsTheNewestAgain(t *testing.T) {
+	s := &shelf{size: 1000}
+	documents := dispatch.NewDocuments(4000, s.find, nil)
+	next := func(string, int) []uint64 { return nil }
+	get := func(seq uint64) {
+		t.Helper()
+		if _, err := documents.Get(t.Context(), jobs.Job{Seq: seq, Queue: "q"}, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	come := func(seq uint64) {
+		t.Helper()
+		wrapped, err := eventlog.NewEvent("/test", &event.JobSubmitted{
+			Document: &event.Document{Place: &event.Document_Inline{Inline: make([]byte, 1000)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents.Watch(&eventlog.Record{Event: wrapped}, jobs.Outcome{Result: jobs.Done, Count: 1, Job: jobs.Job{Seq: seq}})
+	}
+	come(1)
+	get(1)
+	for _, seq := range []uint64{2, 3, 4, 1} { // one too many
+		come(seq)
+	}
+	if get(1); s.reads != 0 {
+		t.Error("the newest submission was dropped")
+	}
+	if get(2); s.reads != 1 {
+		t.Error("the oldest submission was not dropped")
+	}
+}
+
 func TestSubmissionThatCameByTheLogIsNotReadAgain(t *testing.T) {
 	s := &shelf{}
 	documents := dispatch.NewDocuments(1<<20, s.find, nil)

@@ -38,17 +38,27 @@ type Documents struct {
 	packer *document.Packer
 	flight singleflight.Group
 
-	mu sync.Mutex
-	// kept are encoded events, one piece of memory each: there may be so many that the garbage collector minds.
-	kept map[uint64][]byte
+	mu   sync.Mutex
+	kept map[uint64]keptEvent
 	// age lists the jobs of kept, oldest first, and some that were taken since.
-	age   []uint64
+	age   []aged
 	bytes int
+	// ordinal is that of the newest event that was kept.
+	ordinal uint64
 }
+
+// keptEvent is an encoded event, one piece of memory: there may be so many that the garbage collector minds.
+type keptEvent struct {
+	encoded []byte
+	ordinal uint64
+}
+
+// aged is a job, and under which ordinal its event was kept.
+type aged struct{ seq, ordinal uint64 }
 
 // NewDocuments keeps submissions of limit bytes at hand.
 func NewDocuments(limit int, find Find, packer *document.Packer) *Documents {
-	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64][]byte{}}
+	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64]keptEvent{}}
 }
 
 // submitted is the type of the events that are kept.
@@ -67,39 +77,45 @@ func (d *Documents) keep(seq uint64, encoded []byte) {
 	if _, known := d.kept[seq]; known {
 		return
 	}
-	d.kept[seq] = encoded
-	d.age = append(d.age, seq)
+	d.ordinal++
+	d.kept[seq] = keptEvent{encoded, d.ordinal}
+	d.age = append(d.age, aged{seq, d.ordinal})
 	d.bytes += size(encoded)
 	for d.bytes > d.limit && len(d.kept) > 1 {
-		d.drop(d.age[0])
+		if oldest := d.age[0]; d.keeps(oldest) {
+			d.drop(oldest.seq)
+		}
 		d.age = d.age[1:]
 	}
 	if len(d.age) > 2*len(d.kept)+readAhead {
-		d.age = slices.DeleteFunc(d.age, func(seq uint64) bool { return d.kept[seq] == nil })
+		d.age = slices.DeleteFunc(d.age, func(a aged) bool { return !d.keeps(a) })
 	}
 }
+
+// keeps says whether an event is kept as it was kept then, and not taken since.
+func (d *Documents) keeps(a aged) bool { return d.kept[a.seq].ordinal == a.ordinal }
 
 // size is about the memory that an event takes here.
 func size(encoded []byte) int { return len(encoded) + 64 }
 
 func (d *Documents) drop(seq uint64) {
-	if encoded, known := d.kept[seq]; known {
+	if e, known := d.kept[seq]; known {
 		delete(d.kept, seq)
-		d.bytes -= size(encoded)
+		d.bytes -= size(e.encoded)
 	}
 }
 
 // take gives a submission that is at hand, and keeps it no longer: few jobs are handed out twice.
 func (d *Documents) take(seq uint64) (*Submission, error) {
 	d.mu.Lock()
-	encoded, known := d.kept[seq]
+	e, known := d.kept[seq]
 	d.drop(seq)
 	d.mu.Unlock()
 	if !known {
 		return nil, nil
 	}
 	var m event.JobSubmitted
-	if err := proto.Unmarshal(encoded, &m); err != nil {
+	if err := proto.Unmarshal(e.encoded, &m); err != nil {
 		return nil, fmt.Errorf("decode what was submitted for job %d: %w", seq, err)
 	}
 	return &Submission{JobID: m.GetJobId(), Document: m.GetDocument(), Owner: m.GetOwner(), Submitter: m.GetSealedSubmitter()}, nil

@@ -29,7 +29,7 @@ var artifactName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+=-]{0,199}$`)
 func (j *Jobs) artifactRoute() route.Route {
 	return j.Files.Around(route.Route{
 		Method: http.MethodPut, Path: "/millrace/v1/jobs/:id/artifacts/:name", Side: route.Ingest, API: native.API, Access: route.TokenWriter,
-		Summary: "Store a file that a job left; the newest of a name counts",
+		Summary: "Store a file that a job left; of a name the newest of the latest attempt counts",
 		Params: append(leaseParams(), route.Param{
 			Name: "name", Description: "The file's name: letters, digits and _ . @ + = -, at most 200, beginning with a letter, a digit or _.",
 		}),

@@ -29,6 +29,9 @@ func (t *Target) Counters(ctx context.Context, family, label string) (map[string
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}
+	if families[family] == nil {
+		return nil, fmt.Errorf("GET %s has no %s", request.URL, family)
+	}
 	counters := map[string]float64{}
 	for _, m := range families[family].GetMetric() {
 		for _, pair := range m.GetLabel() {

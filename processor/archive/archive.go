@@ -219,7 +219,14 @@ func (a *Archive) Write(ctx context.Context, epoch uint32, logID, token string, 
 			}
 			return nil
 		},
-		Witnesses: func() [][]any { return [][]any{row(epoch, logID, &records[0])} },
+		// All, for while projections are rebuilt two sinks archive the same records, in other batches.
+		Witnesses: func() [][]any {
+			rows := make([][]any, len(records))
+			for i := range records {
+				rows[i] = row(epoch, logID, &records[i])
+			}
+			return rows
+		},
 	}, again)
 }
 

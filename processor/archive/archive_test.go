@@ -89,6 +89,29 @@ func TestRecordsThatClickHouseLostAlthoughItKnowsTheirTokenAreArchivedByTheNextT
 	}
 }
 
+// While projections are rebuilt, two sinks archive the same records, each in batches of its own.
+func TestLostRecordsOfWhichAnotherSinkArchivedTheFirstAreArchivedByTheNextTry(t *testing.T) {
+	a := open(t)
+	records := some(runs0, 0, 20)
+	for _, step := range []struct {
+		token    string
+		from, to int
+		again    bool
+	}{{"new", 5, 20, false}, {"live", 0, 10, false}, {"new", 5, 20, true}} {
+		if err := a.Write(t.Context(), 1, "log1", step.token, records[step.from:step.to], step.again); err != nil {
+			t.Fatal(err)
+		}
+		if step.token == "new" && !step.again {
+			if err := a.db.Exec(t.Context(), "ALTER TABLE "+a.table+" DELETE WHERE 1 SETTINGS mutations_sync = 1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if diff := cmp.Diff([]chunk{{1, records}}, a.mustRead(t, eventlog.Place{}, eventlog.Place{}), cmp.AllowUnexported(chunk{})); diff != "" {
+		t.Errorf("-written +read:\n%s", diff)
+	}
+}
+
 func TestWhatIsReadBackIsWhatWasArchivedLogByLog(t *testing.T) {
 	a := open(t)
 	first, second := some(runs0, 0, 30), some(runs0, 0, 20)

@@ -60,7 +60,7 @@ type lane struct {
 }
 
 // laneID stands for a lane in its jobs.
-type laneID uint32
+type laneID uint64
 
 // place is where a job stands in its lane.
 type place struct {

@@ -114,14 +114,18 @@ func (s *State) Due(now int64, n int) []Job {
 	return due
 }
 
-// Claimed gives the job that is out by a claim.
-func (s *State) Claimed(claim uuid.UUID) (found Job, ok bool) {
+// Claimed gives the job that is out by a claim: of several the oldest.
+func (s *State) Claimed(claim uuid.UUID) (Job, bool) {
+	var oldest uint64
 	for seq, h := range s.handouts {
-		if h.claim == claim {
-			return s.show(s.jobs.get(seq)), true
+		if h.claim == claim && (oldest == 0 || seq < oldest) {
+			oldest = seq
 		}
 	}
-	return Job{}, false
+	if oldest == 0 {
+		return Job{}, false
+	}
+	return s.show(s.jobs.get(oldest)), true
 }
 
 // Depth counts the jobs of a queue that wait, and those that are out.

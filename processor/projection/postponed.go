@@ -23,7 +23,7 @@ func (w *Writer) postpone(ctx context.Context, hours []touchedHour) error {
 	}
 	weeks, _ := firstWeeks(hours, len(hours))
 	// Another try may postpone other weeks, so each has a token of its own.
-	err := w.db.InsertOnce(ctx, clickhouse.Block{
+	err := w.db.InsertBlock(ctx, clickhouse.Block{
 		Database: w.database, Table: postponedTable.name, Columns: postponedTable.columns, Token: uuid.NewString(),
 		Fill: func(batch driver.Batch) error {
 			for _, p := range weeks {
@@ -33,7 +33,7 @@ func (w *Writer) postpone(ctx context.Context, hours []touchedHour) error {
 			}
 			return nil
 		},
-	}, false)
+	})
 	w.pace.note()
 	return err
 }

@@ -96,16 +96,21 @@ func (w *Writer) insertMetrics(ctx context.Context, s *samples, from int, token 
 	return w.db.InsertOnce(ctx, clickhouse.Block{
 		Database: w.database, Table: metricsTable.name, Columns: metricsTable.columns, Token: token + "/" + strconv.Itoa(from) + "/" + metricsTable.name,
 		Fill:      func(batch driver.Batch) error { return s.fill(batch, from, to) },
-		Witnesses: func() [][]any { return [][]any{s.row(from)} },
+		Witnesses: func() [][]any { return s.firsts(from, to) },
 	}, again)
 }
 
-// row is one sample with all its columns.
-func (s *samples) row(at int) []any {
-	p := s.parts(at, at+1)[0]
-	return []any{
-		p.Machine, p.Config, p.Branch, p.Metric, s.times[at], p.event, p.ordinal, p.run, p.result, s.values[at],
+// firsts gives the first sample of each segment in a range, with all its columns. One segment alone would not do: an event
+// that stands twice in the log may have been written with another batch.
+func (s *samples) firsts(from, to int) (rows [][]any) {
+	at := from
+	for _, p := range s.parts(from, to) {
+		rows = append(rows, []any{
+			p.Machine, p.Config, p.Branch, p.Metric, s.times[at], p.event, p.ordinal, p.run, p.result, s.values[at],
+		})
+		at += p.length
 	}
+	return rows
 }
 
 // fill appends the samples of a range column by column. What a segment shares is spread out here, in memory that the

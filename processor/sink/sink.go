@@ -3,9 +3,9 @@
 //
 // How that holds through a crash at any point: the boundaries of a batch are put into the consumer group's commit before
 // its rows are written, and the commit moves past the batch only after they are. Who takes the partition over forms
-// exactly that batch again and writes it with the same deduplication tokens; where ClickHouse knows a token, it is asked
-// for the rows (see clickhouse.DB.InsertOnce). Rows are identified by the event, never by the offset, so an event that
-// stands twice in the log is one.
+// exactly that batch again, writes it with the same deduplication tokens, and looks whether its rows are there (see
+// clickhouse.DB.InsertOnce). Rows are identified by the event, never by the offset, so an event that stands twice in the
+// log is one.
 package sink
 
 import (

@@ -104,8 +104,8 @@ func compression(host string) ch.CompressionMethod {
 // Generation is the database of one generation of the projections.
 func (db *DB) Generation(number uint32) string { return fmt.Sprintf("%s_g%d", db.Name, number) }
 
-// Insert prepares a batch for a table with a deduplication token: the same token twice is one insert. The caller must
-// close the batch on every path.
+// Insert prepares a batch for a table with a deduplication token: the same token twice is one insert, unless ClickHouse was
+// killed between (see InsertOnce). The caller must close the batch on every path.
 func (db *DB) Insert(ctx context.Context, table, columns, token string) (driver.Batch, error) {
 	// Not to be cancelled: the driver's watch over the context races with the end of a send (clickhouse-go 2.50), and an
 	// insert that was cut off would be written again under the same token all the same.

@@ -22,42 +22,50 @@ type Block struct {
 	Token string
 	// Fill adds the rows to a batch.
 	Fill func(driver.Batch) error
-	// Witnesses gives rows that tell whether the block is there, for it is there as a whole or not at all: one that is in
-	// no other block, or all of them.
+	// Witnesses gives rows by which InsertOnce tells whether the block is there, as a whole or not at all: all of them, or so
+	// many that they are in no other block together.
 	Witnesses func() [][]any
 }
 
 // sendings bounds the tokens that a block is sent under.
-const sendings = 3
+const sendings = 8
 
 // InsertOnce sends a block. again says that it may have been sent before.
 //
 // ClickHouse drops a block whose token it knows. But it notes a token before the rows: when it is killed between the two,
-// it takes the block, sent again, for one that is there. So a block that was sent before is looked for, and sent
-// under another token when it is missing. That ends at some time, since rows may also be gone because their time was over.
+// it takes the block, sent again, for one that is there. So a block that may have been sent before is looked for, and sent
+// under another token when it is missing. Rows may also be gone because their time was over, in tables where they have one.
 func (db *DB) InsertOnce(ctx context.Context, b Block, again bool) error {
-	for n := 1; n <= sendings; n++ {
-		token := b.Token
-		if n > 1 {
-			token += "/" + strconv.Itoa(n)
-		}
-		if err := db.send(ctx, b, token); err != nil {
+	if err := db.InsertBlock(ctx, b); err != nil || !again {
+		return err
+	}
+	id, err := db.identity(ctx, b.Database, b.Table)
+	if err != nil {
+		return err
+	}
+	next := b
+	for n := 2; ; n++ {
+		missing, err := db.missing(ctx, b, id)
+		switch {
+		case err != nil || !missing:
 			return err
-		}
-		if !again {
+		case n > sendings && id.expires:
 			return nil
+		case n > sendings:
+			return fmt.Errorf("%s lacks rows that were sent to it under %d tokens: look into ClickHouse's log", b.Table, sendings)
 		}
-		if missing, err := db.missing(ctx, b); err != nil || !missing {
+		next.Token = b.Token + "/" + strconv.Itoa(n)
+		if err := db.InsertBlock(ctx, next); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 func (b *Block) qualified() string { return "`" + b.Database + "`." + b.Table }
 
-func (db *DB) send(ctx context.Context, b Block, token string) error {
-	batch, err := db.Insert(ctx, b.qualified(), b.Columns, token)
+// InsertBlock sends a block, unless ClickHouse knows its token.
+func (db *DB) InsertBlock(ctx context.Context, b Block) error {
+	batch, err := db.Insert(ctx, b.qualified(), b.Columns, b.Token)
 	if err != nil {
 		return err
 	}
@@ -78,11 +86,13 @@ type identity struct {
 	names   []string
 	types   map[string]column.Type
 	version string
+	// expires says that rows have a time after which they are gone.
+	expires bool
 }
 
 func (db *DB) identity(ctx context.Context, database, table string) (id identity, err error) {
-	rows, err := db.Query(ctx, `SELECT name, type, is_in_sorting_key,
-			name = (SELECT extract(engine_full, '^ReplacingMergeTree\\((\\w+)\\)') FROM system.tables WHERE database = ? AND name = ?) AS is_version
+	rows, err := db.Query(ctx, `WITH (SELECT engine_full FROM system.tables WHERE database = ? AND name = ?) AS engine
+		SELECT name, type, is_in_sorting_key, name = extract(engine, '^ReplacingMergeTree\\((\\w+)\\)') AS is_version, position(engine, ' TTL ') > 0
 		FROM system.columns WHERE database = ? AND table = ? AND (is_in_sorting_key OR is_version)`, database, table, database, table)
 	if err != nil {
 		return id, fmt.Errorf("read the key of %s: %w", table, err)
@@ -91,8 +101,8 @@ func (db *DB) identity(ctx context.Context, database, table string) (id identity
 	id.types = map[string]column.Type{}
 	for rows.Next() {
 		var name, kind string
-		var inKey, isVersion uint8
-		if err := rows.Scan(&name, &kind, &inKey, &isVersion); err != nil {
+		var inKey, isVersion, expires uint8
+		if err := rows.Scan(&name, &kind, &inKey, &isVersion, &expires); err != nil {
 			return id, fmt.Errorf("read the key of %s: %w", table, err)
 		}
 		if plain, ok := strings.CutPrefix(kind, "LowCardinality("); ok {
@@ -105,16 +115,13 @@ func (db *DB) identity(ctx context.Context, database, table string) (id identity
 		if isVersion == 1 {
 			id.version = name
 		}
+		id.expires = expires == 1
 	}
 	return id, rows.Err()
 }
 
 // missing says whether one of a block's witnesses is in the table neither as it is nor in a newer version.
-func (db *DB) missing(ctx context.Context, b Block) (bool, error) {
-	id, err := db.identity(ctx, b.Database, b.Table)
-	if err != nil {
-		return false, err
-	}
+func (db *DB) missing(ctx context.Context, b Block, id identity) (bool, error) {
 	wanted, err := id.tableOf(b)
 	if err != nil {
 		return false, fmt.Errorf("look for a block in %s: %w", b.Table, err)
@@ -125,8 +132,8 @@ func (db *DB) missing(ctx context.Context, b Block) (bool, error) {
 	}
 	var count uint64
 	err = db.QueryRow(ch.Context(ctx, ch.WithExternalTable(wanted)), fmt.Sprintf(`SELECT count() FROM wanted
-		LEFT JOIN (SELECT %[1]s, max(%[2]s) AS newest FROM %[3]s WHERE (%[1]s) IN (SELECT %[1]s FROM wanted) GROUP BY %[1]s) AS found
-		USING (%[1]s) WHERE newest < %[2]s`, key, version, b.qualified())).Scan(&count)
+		LEFT JOIN (SELECT %[1]s, max(%[2]s) AS newest, 1 AS there FROM %[3]s WHERE (%[1]s) IN (SELECT %[1]s FROM wanted) GROUP BY %[1]s) AS found
+		USING (%[1]s) WHERE there = 0 OR newest < %[2]s SETTINGS join_use_nulls = 0`, key, version, b.qualified())).Scan(&count)
 	if err != nil {
 		return false, fmt.Errorf("look for a block in %s: %w", b.Table, err)
 	}

@@ -1,5 +1,5 @@
 -- +goose Up
--- Records that could not be projected; the newest version of a row tells whether it was requeued.
+-- Records that could not be projected. dead_letter_requeues tells which were requeued.
 CREATE TABLE IF NOT EXISTS dead_letters
 (
     dead_letter_id UUID,

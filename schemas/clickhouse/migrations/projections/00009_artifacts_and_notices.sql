@@ -1,6 +1,6 @@
 -- +goose Up
--- Files that whoever worked on a job left, by the job's id on Millrace's own API: the newest by version counts of those with
--- one name. version is epoch * 2^44 + offset. The files are in the blob store, under their SHA-256.
+-- Files that whoever worked on a job left, by the job's id on Millrace's own API: of those with one name the
+-- newest of the latest attempt counts. version is epoch * 2^44 + offset. The files are in the blob store, under their SHA-256.
 CREATE TABLE IF NOT EXISTS job_artifacts
 (
     job          String,
