@@ -163,7 +163,8 @@ func (c *Command) restore() *cobra.Command {
 				summary.Records, summary.Blobs)
 			return err
 		},
-	} // Those of the other commands are known here to be refused, and are not offered.
+	}
+	// Those of the other commands are known here to be refused, and are not offered.
 	for _, name := range []string{"server", "token"} {
 		restore.Flags().String(name, "", "")
 		must(restore.Flags().MarkHidden(name))
