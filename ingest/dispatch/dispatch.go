@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/millrace/millrace/ingest/door"
@@ -176,8 +177,16 @@ func (d *Dispatcher) Release(ctx context.Context, job jobs.Job) {
 	}
 }
 
-// Run ends leases of which nothing was heard, and takes back what nobody got, until ctx ends.
+// Run ends leases of which nothing was heard, takes back what nobody got, and reads submissions ahead, until ctx ends.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.lookAfter(ctx) })
+	group.Go(func() error { return d.Documents.Run(ctx, d.next, d.Logger) })
+	return group.Wait()
+}
+
+// lookAfter ends leases of which nothing was heard, and takes back what nobody got.
+func (d *Dispatcher) lookAfter(ctx context.Context) error {
 	ticker := time.NewTicker(dueInterval)
 	defer ticker.Stop()
 	var late []lateClaim

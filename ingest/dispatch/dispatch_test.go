@@ -2,11 +2,13 @@ package dispatch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +60,54 @@ func TestSubmissionsAreReadManyAtATime(t *testing.T) {
 	}
 	if s.reads != 1 {
 		t.Errorf("%d reads for four jobs that follow each other, want 1", s.reads)
+	}
+}
+
+func TestQueueIsReadOnBeforeWhatWasReadAheadIsGone(t *testing.T) {
+	s := &shelf{size: 10}
+	read := make(chan int, 10)
+	var at, waited atomic.Uint64
+	documents := dispatch.NewDocuments(64<<20, func(ctx context.Context, needed uint64, others []uint64) (map[uint64]*dispatch.Submission, error) {
+		if needed == at.Load() {
+			waited.Add(1)
+		}
+		found, err := s.find(ctx, needed, others)
+		read <- len(found)
+		return found, err
+	}, nil)
+	next := func(_ string, n int) []uint64 {
+		seqs := make([]uint64, n)
+		for i := range seqs {
+			seqs[i] = at.Load() + 1 + uint64(i)
+		}
+		return seqs
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- documents.Run(ctx, next, slog.New(slog.DiscardHandler)) }()
+	get := func(through uint64) {
+		t.Helper()
+		for at.Load() < through {
+			seq := at.Add(1)
+			got, err := documents.Get(t.Context(), jobs.Job{Seq: seq, Queue: "q"}, next)
+			if err != nil || string(got.Document.GetInline()) != submission(seq, 10) {
+				t.Fatalf("job %d has %q, %v", seq, got.Document.GetInline(), err)
+			}
+		}
+	}
+	get(1)
+	first := <-read
+	get(uint64(first)/2 + 10)
+	if n := <-read; n < first/4 { // while half of them was still at hand
+		t.Errorf("%d are read on, want about half of %d", n, first)
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ends with %v", err)
+	}
+	get(uint64(first) + 100)
+	if n := waited.Load(); n != 1 {
+		t.Errorf("%d of %d jobs waited for a read, want the first alone", n, at.Load())
 	}
 }
 

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -27,8 +28,12 @@ type Submission struct {
 // Find reads submissions in the projections, by job number. It must find needed; of the others those that are there.
 type Find func(ctx context.Context, needed uint64, others []uint64) (map[uint64]*Submission, error)
 
-// readAhead is how many jobs of a queue are read at a time once one is asked for.
-const readAhead = 1024
+const (
+	// readAhead is how many jobs of a queue are read at a time once one is asked for.
+	readAhead = 1024
+	// maxDry bounds the queues that wait to be read on; jobs of others are read when they are asked for.
+	maxDry = 64
+)
 
 // Documents gives what was submitted to who gets the job. The newest submissions are at hand as they came by the log;
 // others are read from the projections, many at a time, in the order in which they will be asked for.
@@ -43,6 +48,9 @@ type Documents struct {
 	// age lists the jobs of kept, oldest first, and some that were taken since.
 	age   []aged
 	bytes int
+	// ahead counts by queue what was read ahead and not taken since. dry names the queues of which it is half gone.
+	ahead map[string]int
+	dry   chan string
 	// ordinal is that of the newest event that was kept.
 	ordinal uint64
 }
@@ -58,7 +66,7 @@ type aged struct{ seq, ordinal uint64 }
 
 // NewDocuments keeps submissions of limit bytes at hand.
 func NewDocuments(limit int, find Find, packer *document.Packer) *Documents {
-	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64]keptEvent{}}
+	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64]keptEvent{}, ahead: map[string]int{}, dry: make(chan string, maxDry)}
 }
 
 // submitted is the type of the events that are kept.
@@ -124,6 +132,7 @@ func (d *Documents) take(seq uint64) (*Submission, error) {
 // Get gives what was submitted for a job. next lists the jobs of a queue that will be asked for next.
 func (d *Documents) Get(ctx context.Context, job jobs.Job, next func(queue string, n int) []uint64) (*Submission, error) {
 	if s, err := d.take(job.Seq); s != nil || err != nil {
+		d.count(job.Queue)
 		return s, err
 	}
 	_, err, _ := d.flight.Do(job.Queue, func() (any, error) { return nil, d.read(ctx, job, next(job.Queue, readAhead)) })
@@ -145,8 +154,12 @@ func (d *Documents) read(ctx context.Context, job jobs.Job, others []uint64) err
 	if err != nil {
 		return err
 	}
-	// What is asked for first is kept last: too many are dropped from the other end.
-	for _, seq := range slices.Backward(append([]uint64{job.Seq}, others...)) {
+	return d.keepAhead(job.Queue, append([]uint64{job.Seq}, others...), found)
+}
+
+// keepAhead keeps what was read of a queue. What is asked for first is kept last: too many are dropped from the other end.
+func (d *Documents) keepAhead(queue string, seqs []uint64, found map[uint64]*Submission) error {
+	for _, seq := range slices.Backward(seqs) {
 		s := found[seq]
 		if s == nil {
 			continue
@@ -157,7 +170,71 @@ func (d *Documents) read(ctx context.Context, job jobs.Job, others []uint64) err
 		}
 		d.keep(seq, encoded)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ahead[queue] += len(found)
 	return nil
+}
+
+// count notes that a job of a queue was at hand, and has the queue read on once half of what was read ahead is gone.
+func (d *Documents) count(queue string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left, known := d.ahead[queue]
+	if !known {
+		return
+	}
+	d.ahead[queue] = left - 1
+	if left == readAhead/2 {
+		select {
+		case d.dry <- queue:
+		default:
+		}
+	}
+	if left <= 1 {
+		delete(d.ahead, queue)
+	}
+}
+
+// Run reads queues on before what was read ahead is gone, so that no claim waits for it, until ctx ends. next lists the
+// jobs of a queue that will be asked for next.
+func (d *Documents) Run(ctx context.Context, next func(queue string, n int) []uint64, logger *slog.Logger) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case queue := <-d.dry:
+			_, err, _ := d.flight.Do(queue, func() (any, error) { return nil, d.readOn(ctx, queue, next(queue, readAhead)) })
+			if err != nil && ctx.Err() == nil {
+				logger.WarnContext(ctx, "the submissions of a queue could not be read ahead: claims read them", "queue", queue, "error", err)
+			}
+		}
+	}
+}
+
+// readOn reads those jobs of a queue that are not at hand.
+func (d *Documents) readOn(ctx context.Context, queue string, seqs []uint64) error {
+	missing, fits := d.missing(seqs)
+	if len(missing) == 0 || !fits {
+		return nil
+	}
+	found, err := d.find(ctx, missing[0], missing[1:])
+	if err != nil {
+		return err
+	}
+	return d.keepAhead(queue, missing, found)
+}
+
+// missing lists the jobs that are not at hand; fits says whether their submissions would push none out that is needed first.
+func (d *Documents) missing(seqs []uint64) (missing []uint64, fits bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, seq := range seqs {
+		if _, known := d.kept[seq]; !known {
+			missing = append(missing, seq)
+		}
+	}
+	return missing, d.bytes/max(1, len(d.kept))*2*readAhead <= d.limit
 }
 
 // Unpack gives the bytes that were submitted.
