@@ -69,12 +69,9 @@ func NewDocuments(limit int, find Find, packer *document.Packer) *Documents {
 	return &Documents{limit: limit, find: find, packer: packer, kept: map[uint64]keptEvent{}, ahead: map[string]int{}, dry: make(chan string, maxDry)}
 }
 
-// submitted is the type of the events that are kept.
-var submitted = string((&event.JobSubmitted{}).ProtoReflect().Descriptor().FullName())
-
 // Watch is for fold.Replica.Watch: it keeps what comes by.
 func (d *Documents) Watch(record *eventlog.Record, outcome jobs.Outcome) {
-	if record.Type == submitted && outcome.Result == jobs.Done && !outcome.Repeated {
+	if record.Type == eventlog.TypeOf(&event.JobSubmitted{}) && outcome.Result == jobs.Done && !outcome.Repeated {
 		d.keep(outcome.Job.Seq, record.Data)
 	}
 }

@@ -153,13 +153,16 @@ type Renewed struct {
 
 var queueName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$`)
 
+// IsQueue says whether jobs of this API can be in a queue of this name, as far as its letters go.
+func IsQueue(name string) bool { return queueName.MatchString(name) }
+
 func bad(format string, args ...any) error {
 	return route.Errorf(http.StatusBadRequest, format, args...)
 }
 
 func (s *Submission) check() error {
 	switch {
-	case !queueName.MatchString(s.Queue):
+	case !IsQueue(s.Queue):
 		return bad("member /queue must be letters, digits and . _ / -, at most 200, and begin with none of . / -")
 	case strings.HasPrefix(s.Queue, "testflinger/"), strings.HasPrefix(s.Queue, "debci/"):
 		return bad("member /queue: jobs of %s come by its own API", s.Queue[:strings.IndexByte(s.Queue, '/')])

@@ -5,21 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/millrace/millrace/schemas/event"
 	"github.com/millrace/millrace/schemas/eventlog"
 )
 
-// typeOf is the type under which an event stands in the log.
-func typeOf(payload proto.Message) string {
-	return string(payload.ProtoReflect().Descriptor().FullName())
-}
-
 // Refers says whether an archived event needs the blob with this SHA-256, in hexadecimal: one that refers to it, and whose
 // file has not expired.
 func (a *Archive) Refers(ctx context.Context, blob string) (bool, error) {
-	expired := typeOf(&event.JobFileExpired{})
+	expired := eventlog.TypeOf(&event.JobFileExpired{})
 	var needed uint64
 	err := a.db.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+a.table+" WHERE dataref = ? AND type != ? AND toString(event_id) NOT IN "+
 		"(SELECT key FROM "+a.table+" WHERE dataref = ? AND type = ?) LIMIT 1)", blob, expired, blob, expired).Scan(&needed)
@@ -42,8 +35,8 @@ func (a *Archive) OldFiles(ctx context.Context, before time.Time, limit int) ([]
 	rows, err := a.db.Query(ctx, "SELECT DISTINCT toString(event_id), dataref FROM "+a.table+
 		" WHERE topic IN (?, ?) AND type IN (?, ?) AND log_time < ? AND dataref != '' AND toString(event_id) NOT IN "+
 		"(SELECT key FROM "+a.table+" WHERE topic = ? AND type = ?) LIMIT ?",
-		eventlog.Jobs, eventlog.Results, typeOf(&event.JobArtifactStored{}), typeOf(&event.JobAttachmentsStored{}), before.UnixMilli(),
-		eventlog.Results, typeOf(&event.JobFileExpired{}), limit)
+		eventlog.Jobs, eventlog.Results, eventlog.TypeOf(&event.JobArtifactStored{}), eventlog.TypeOf(&event.JobAttachmentsStored{}), before.UnixMilli(),
+		eventlog.Results, eventlog.TypeOf(&event.JobFileExpired{}), limit)
 	if err != nil {
 		return nil, fmt.Errorf("look for files that came before %s: %w", before, err)
 	}

@@ -342,14 +342,12 @@ func (d *trendData) offerMachines(machines []lab.Machine, wanted uint64) uint64 
 	for i := range machines {
 		d.Machines = append(d.Machines, option{strconv.FormatUint(machines[i].MachineID, 10), machines[i].Alias, i == chosen})
 	}
-	switch {
-	case chosen >= 0:
-	case wanted != 0:
-		name := "machine " + strconv.FormatUint(wanted, 10)
-		d.Missing = []string{name}
-		d.Machines = append(d.Machines, option{strconv.FormatUint(wanted, 10), name + ", not here", true})
-		fallthrough
-	default:
+	if chosen < 0 && wanted != 0 {
+		id := strconv.FormatUint(wanted, 10)
+		d.Missing = []string{"machine " + id}
+		d.Machines = append(d.Machines, option{id, "machine " + id + ", not here", true})
+	}
+	if chosen < 0 {
 		return 0
 	}
 	d.Machine = machines[chosen].Alias

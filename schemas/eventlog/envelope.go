@@ -63,11 +63,16 @@ type Record struct {
 	Malformed error
 }
 
+// TypeOf is the type under which an event with this payload stands in the log.
+func TypeOf(payload proto.Message) string {
+	return string(payload.ProtoReflect().Descriptor().FullName())
+}
+
 // NewEvent wraps a payload in an envelope with an id of its own.
 func NewEvent(source string, payload proto.Message) (Event, error) {
 	data, err := proto.Marshal(payload)
 	if err != nil {
-		return Event{}, fmt.Errorf("encode %s: %w", payload.ProtoReflect().Descriptor().FullName(), err)
+		return Event{}, fmt.Errorf("encode %s: %w", TypeOf(payload), err)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -75,7 +80,7 @@ func NewEvent(source string, payload proto.Message) (Event, error) {
 	}
 	return Event{
 		ID:     id,
-		Type:   string(payload.ProtoReflect().Descriptor().FullName()),
+		Type:   TypeOf(payload),
 		Source: source,
 		Time:   time.Now().UTC(),
 		Data:   data,

@@ -216,7 +216,7 @@ func (w *writer) writePart(partition eventlog.Partition, part int, epoch uint32,
 // look notes what the backup must have for a record, and refuses a log whose secrets the key does not open.
 func (w *writer) look(r *eventlog.Record) error {
 	switch {
-	case r.Type == fileExpired():
+	case r.Type == eventlog.TypeOf(&event.JobFileExpired{}):
 		w.expired[string(r.Key)] = true
 	case r.DataRef != "":
 		if w.wanted[r.DataRef] == nil {
@@ -238,11 +238,6 @@ func (w *writer) look(r *eventlog.Record) error {
 			w.keyID, w.source.KeyFile, w.source.KeyID)
 	}
 	return nil
-}
-
-// fileExpired is the type of the event that says that a file is kept no longer.
-func fileExpired() string {
-	return string((&event.JobFileExpired{}).ProtoReflect().Descriptor().FullName())
 }
 
 func (w *writer) archived(epoch uint32, r *eventlog.Record) *event.ArchivedRecord {

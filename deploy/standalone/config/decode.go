@@ -24,16 +24,13 @@ func decode(given map[string]any, config *Config, named func(key string) string)
 	return mistakesOf(decoder.Decode(given), named)
 }
 
-// whole is what the decoder calls the configuration itself.
-const whole = "config.Config"
-
 // mistakesOf parts the decoder's error into one for each setting.
 func mistakesOf(err error, named func(key string) string) (mistakes []error) {
 	switch e := err.(type) { //nolint:errorlint // it is taken apart level by level
 	case nil:
 		return nil
 	case *mapstructure.DecodeError:
-		if e.Name() == whole {
+		if e.Name() == reflect.TypeFor[Config]().String() { // the decoder's name of the configuration itself
 			return []error{e.Unwrap()}
 		}
 		return []error{fmt.Errorf("%s: %w", named(e.Name()), e.Unwrap())}

@@ -13,11 +13,12 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/millrace/millrace/ingest/jobs"
 )
 
 // Config says where a worker finds its jobs and what it does with them.
@@ -103,9 +104,6 @@ func (c *Config) check() error {
 	return nil
 }
 
-// queueName is a queue's name as the server takes it with a job.
-var queueName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$`)
-
 // checkQueue refuses a queue that no job can be in. Testflinger's own names are any text.
 func checkQueue(queue string) error {
 	if name, is := strings.CutPrefix(queue, "testflinger/"); is && name != "" {
@@ -117,7 +115,7 @@ func checkQueue(queue string) error {
 		}
 		return nil
 	}
-	if !queueName.MatchString(queue) {
+	if !jobs.IsQueue(queue) {
 		return fmt.Errorf("there is no queue %q: a name has letters, digits and . _ / -, at most 200, and begins with none of . / -", queue)
 	}
 	return nil
